@@ -1,0 +1,74 @@
+"""A cell: one point of a sweep, frozen, hashable, JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Option = bool | int | float | str | None
+
+
+class Cell(BaseModel):
+    """What is measured: task and sizes, method and options, lane, T, seed, and where λ stands.
+
+    The key is a readable name and eight hexadecimal digits of the SHA-256 of the canonical JSON, so that two cells never
+    share a file and a person finds one by eye.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["hypergradient"] = "hypergradient"
+    task: str
+    task_options: dict[str, Option] = Field(default_factory=dict)
+    method: str
+    method_options: dict[str, Option] = Field(default_factory=dict)
+    backend: str
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    horizon: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0)
+    lam: str = "init"
+
+    @field_validator("task_options", "method_options")
+    @classmethod
+    def _sorted(cls, options: dict) -> dict:
+        return dict(sorted(options.items()))
+
+    def __hash__(self) -> int:
+        return hash(self.canonical())
+
+    def canonical(self) -> str:
+        """The JSON that identifies the cell."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def truncation(self) -> int | None:
+        """K, for the methods that have one."""
+        k = self.method_options.get("truncation")
+        return k if isinstance(k, int) else None
+
+    @property
+    def key(self) -> str:
+        """The name of the cell's record."""
+        parts = [self.task, *_short(self.task_options), self.method, *_short(self.method_options)]
+        parts += [self.backend, self.device, self.dtype, f"T{self.horizon}", f"s{self.seed}", self.lam]
+        readable = re.sub(r"[^A-Za-z0-9.+=-]+", "-", "_".join(parts))[:150]
+        return f"{readable}_{hashlib.sha256(self.canonical().encode()).hexdigest()[:8]}"
+
+    def problem_key(self) -> str:
+        """What the exact hypergradient depends on: the cell without its method, dtype and device."""
+        return json.dumps(
+            [self.task, self.task_options, self.horizon, self.seed, self.lam], sort_keys=True, separators=(",", ":")
+        )
+
+    def pair_key(self) -> str:
+        """What a certificate compares: the cell without its backend."""
+        return json.dumps(self.model_dump(exclude={"backend"}), sort_keys=True, separators=(",", ":"))
+
+
+def _short(options: dict[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in options.items()]

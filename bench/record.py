@@ -1,0 +1,102 @@
+"""A record: what a cell gave, on which machine, made by which code.
+
+    status        ok diverged nonfinite unsupported      final: what the method did; only `ok` is ranked
+                  unavailable timeout oom error          tried again by the next run
+    reason        one line, empty for `ok`
+    result        None unless the estimate could be computed
+
+A record never says more than was measured: what could not be formed is None and has its reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.cell import Cell
+
+SCHEMA = 1
+FINAL = ("ok", "diverged", "nonfinite", "unsupported")
+AGAIN = ("unavailable", "timeout", "oom", "error")
+
+Status = Literal["ok", "diverged", "nonfinite", "unsupported", "unavailable", "timeout", "oom", "error"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Bias(_Part):
+    """h against a reference h*, on dF/dλ.  Relative figures are None where h* is rounding, or where there is no reference."""
+
+    relative: float | None = None  # ‖h − h*‖/‖h*‖
+    absolute: float | None = None  # ‖h − h*‖
+    reference_norm: float | None = None  # ‖h*‖
+    cosine: float | None = None
+    descent: float | None = None  # ⟨h, h*⟩/‖h*‖²
+    reason: str = ""  # why figures are missing
+
+
+class Time(_Part):
+    """Seconds.  Compile and warm-up apart; `values` are the timed calls, device synchronised."""
+
+    lane: Literal["eager", "compiled", "jit"]
+    compile: float | None
+    warmup: float
+    values: list[float]
+    median: float
+    iqr_ratio: float
+    flags: list[str] = Field(default_factory=list)  # "one value", "foreign load"
+
+
+class Memory(_Part):
+    """Bytes, three ways: the law (what the method must keep), the framework's plan, the process's resident set."""
+
+    law: int | None
+    plan: int | None
+    resident: int | None  # growth of the peak resident set during the calls
+
+
+class Sketch(_Part):
+    """h in 64 numbers or fewer, for certificates between frameworks: exact for N ≤ 64, else seeded ±1 projections / √64."""
+
+    exact: bool
+    values: list[float]
+    norm: float
+
+
+class Result(_Part):
+    sizes: dict[str, int]  # horizon M N P lower
+    value: float
+    norm: float  # ‖h‖
+    exact: Bias  # against the exact finite-T hypergradient
+    implicit: Bias  # against the implicit one at w*
+    implicit_wT: Bias  # against the implicit one at w_T, CG's estimand
+    sketch: Sketch
+    time: Time | None
+    memory: Memory
+    counts: dict[str, dict[str, int]] | None  # counted
+    cost: dict[str, dict[str, int]] | None  # by formula
+    stats: dict[str, float]
+    metrics: dict[str, float]
+    estimand: str
+
+
+class Record(_Part):
+    schema_version: int = SCHEMA
+    key: str
+    cell: Cell
+    status: Status
+    reason: str = ""
+    result: Result | None = None
+    environment: dict[str, Any]  # machine, packages, threads, fingerprint
+    code: dict[str, str]  # version, stamp of the files that made it
+    started: str  # UTC, ISO 8601
+    seconds: float  # the cell's own wall time in its worker
+    overhead: dict[str, float] = Field(default_factory=dict)  # seconds of imports, reference, … in this cell
+
+    @property
+    def final(self) -> bool:
+        """Whether the next run leaves it alone (as far as its code is current)."""
+        return self.status in FINAL
