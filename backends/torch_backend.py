@@ -1,0 +1,374 @@
+"""The protocol in PyTorch: classic autograd where it can be, `torch.func` inside the backend's own `vmap` and `jvp`.
+
+Classic autograd keeps no graph that a pull-back does not need: outside every other transform, `vjp` runs on detached
+leaves and returns a detached value, so a scan of steps is as light as a loop under `no_grad`.  Inside another transform of
+this backend, or where a primal itself requires a gradient (a user differentiates through us), the graph is recorded.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import array_api_compat.torch as xp
+import numpy as np
+import optree
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves as dispatched_leaves
+
+from backends.protocol import Tree, Unavailable
+
+NAMESPACE = "hypergrad-bench"
+
+
+class Pull:
+    """A pull-back: it keeps its graph and can be called many times.  In a tree it is a leaf."""
+
+    def __init__(self, pull: Callable[[Tree], tuple], hook: Callable[[], None] | None = None) -> None:
+        self._pull, self._hook = pull, hook
+
+    def __call__(self, cotangent: Tree) -> tuple:
+        if self._hook is not None:
+            self._hook()
+        return self._pull(cotangent)
+
+    def observed(self, hook: Callable[[], None]) -> Pull:
+        """The same pull-back, calling `hook()` each time it is used."""
+        return Pull(self._pull, hook)
+
+
+class _Pulls:
+    """The pull-backs of a scan, one a step; in a tree it is a leaf that a later scan runs over."""
+
+    def __init__(self, pulls: list[Pull | None]) -> None:
+        self.pulls = pulls
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (len(self.pulls),)
+
+    def __getitem__(self, i: int) -> Pull | None:
+        return self.pulls[i]
+
+
+class _KeepScalarDtype(TorchFunctionMode):
+    """In forward mode a 0-d float32 tensor times a Python float gets a float64 tangent; a tensor of its dtype does not."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if len(args) == 2:
+            a, b = args
+            if isinstance(b, float) and isinstance(a, torch.Tensor) and a.ndim == 0 and a.is_floating_point():
+                args = (a, torch.tensor(b, dtype=a.dtype, device=a.device))
+            elif isinstance(a, float) and isinstance(b, torch.Tensor) and b.ndim == 0 and b.is_floating_point():
+                args = (torch.tensor(a, dtype=b.dtype, device=b.device), b)
+        return func(*args, **(kwargs or {}))
+
+
+class LiveStorages(TorchDispatchMode):
+    """`peak`: the largest number of bytes alive at one time in storages born under the mode, whoever keeps them: a
+    variable, a stash, an autograd graph.  Never time a call under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        arguments = {t.untyped_storage().data_ptr() for t in dispatched_leaves((args, kwargs)) if torch.is_tensor(t)}
+        out = func(*args, **(kwargs or {}))
+        for t in dispatched_leaves(out):
+            # A view shares the storage of an argument: nothing is born.
+            if torch.is_tensor(t) and t.untyped_storage().data_ptr() not in arguments:
+                self._born(t.untyped_storage())
+        return out
+
+    def _born(self, storage: Any) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known[storage] = size
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._died, size)
+
+    def _died(self, size: int) -> None:
+        self.live -= size
+
+
+def _transforming() -> bool:
+    """Is a `torch.func` transform open?  Classic autograd does not see through its wrappers."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+class TorchBackend:
+    """Eager PyTorch on one device."""
+
+    name = "torch"
+    lane = "eager"
+    xp: Any = xp
+
+    def __init__(self, dtype: str = "float32", device: str = "cpu") -> None:
+        self.dtype, self.device = dtype, device
+        self._float: torch.dtype = getattr(torch, dtype)
+        if device.startswith("cuda"):
+            if not torch.cuda.is_available():
+                raise Unavailable(f"torch {torch.__version__} has no device {device!r} here")
+            index = int(device.partition(":")[2] or 0)
+            if index >= torch.cuda.device_count():
+                raise Unavailable(f"torch has no device {device!r} here: {torch.cuda.device_count()} CUDA devices")
+        self._device = torch.device(device)
+        self._depth = 0  # of this backend's own vjp and value_and_grad whose function is running now
+
+    # arrays and trees
+    def asarray(self, x: Tree) -> Tree:
+        return optree.tree_map(self._asarray, x, namespace=NAMESPACE)
+
+    def _asarray(self, x: Any) -> torch.Tensor:
+        t = x if torch.is_tensor(x) else torch.as_tensor(np.array(x))
+        return t.to(device=self._device, dtype=self._float if t.is_floating_point() else t.dtype)
+
+    def to_numpy(self, x: Tree) -> Tree:
+        return optree.tree_map(lambda t: t.detach().cpu().numpy(), x, namespace=NAMESPACE)
+
+    def map(self, f: Callable, *trees: Tree) -> Tree:
+        return optree.tree_map(f, *trees, namespace=NAMESPACE)
+
+    def leaves(self, tree: Tree) -> list:
+        return optree.tree_leaves(tree, namespace=NAMESPACE)
+
+    def dot(self, a: Tree, b: Tree) -> torch.Tensor:
+        pairs = zip(self.leaves(a), self.leaves(b), strict=True)
+        products = [torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in pairs]
+        return sum(products[1:], start=products[0]) if products else torch.zeros((), dtype=self._float)
+
+    def ravel(self, tree: Tree) -> tuple[torch.Tensor, Callable]:
+        leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
+        shapes, sizes = [leaf.shape for leaf in leaves], [leaf.numel() for leaf in leaves]
+
+        def unravel(flat: torch.Tensor) -> Tree:
+            parts = torch.split(flat, sizes) if sizes else []
+            return treedef.unflatten([part.reshape(shape) for part, shape in zip(parts, shapes)])
+
+        flat = torch.cat([leaf.reshape(-1) for leaf in leaves]) if leaves else torch.zeros(0, dtype=self._float)
+        return flat, unravel
+
+    # transforms
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            with torch.enable_grad():
+                yield
+        finally:
+            self._depth -= 1
+
+    def _linearise(self, f: Callable, primals: tuple) -> tuple[Tree, Callable]:
+        """f's value and its pull-back by classic autograd."""
+        flat, treedef = optree.tree_flatten(primals, namespace=NAMESPACE)
+        recording = self._depth > 0 or (torch.is_grad_enabled() and any(p.requires_grad for p in flat))
+        # An alias keeps a recorded primal's history and is still a point of its own to differentiate at.
+        leaves = [
+            p.view_as(p) if recording and p.requires_grad else p.detach().requires_grad_(p.is_floating_point())
+            for p in flat
+        ]
+        with self._inside():
+            out = f(*treedef.unflatten(leaves))
+        outs, out_def = optree.tree_flatten(out, namespace=NAMESPACE)
+        active = [i for i, o in enumerate(outs) if o.requires_grad]
+        wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
+
+        def pull(cotangent: Tree, keep: bool = True) -> tuple:
+            cts = optree.tree_leaves(cotangent, namespace=NAMESPACE)
+            if len(cts) != len(outs):
+                raise ValueError(f"the cotangent has {len(cts)} arrays, the function's value has {len(outs)}")
+            cts = [cts[i] for i in active]
+            again = recording or (torch.is_grad_enabled() and any(c.requires_grad for c in cts))
+            grads = [torch.zeros_like(p) for p in flat]
+            if active:
+                found = torch.autograd.grad(
+                    [outs[i] for i in active],
+                    [leaves[i] for i in wanted],
+                    cts,
+                    retain_graph=keep or again,
+                    create_graph=again,
+                    allow_unused=True,
+                )
+                for i, g in zip(wanted, found):
+                    if g is not None:
+                        grads[i] = g
+            return treedef.unflatten(grads)
+
+        return (out if recording else out_def.unflatten([o.detach() for o in outs])), pull
+
+    def value_and_grad(self, f: Callable, argnums: Any = 0) -> Callable:
+        one = isinstance(argnums, int)
+        nums = (argnums,) if one else tuple(argnums)
+
+        def evaluate(*args: Tree) -> tuple:
+            def of_selected(*selected: Tree) -> Any:
+                full = list(args)
+                for i, s in zip(nums, selected):
+                    full[i] = s
+                return f(*full)
+
+            selected = tuple(args[i] for i in nums)
+            if _transforming():
+                value, pull = self._vjp_transformed(of_selected, selected)
+                grads = pull(torch.ones_like(value))
+            else:
+                value, pull = self._linearise(of_selected, selected)
+                grads = pull(torch.ones_like(value), keep=False)
+            return value, grads[0] if one else grads
+
+        return evaluate
+
+    def vjp(self, f: Callable, *primals: Tree) -> tuple[Tree, Pull]:
+        out, pull = self._vjp_transformed(f, primals) if _transforming() else self._linearise(f, primals)
+        return out, Pull(pull)
+
+    def _vjp_transformed(self, f: Callable, primals: tuple) -> tuple[Tree, Callable]:
+        flat, treedef = optree.tree_flatten(primals, namespace=NAMESPACE)
+        out_def: Any = None
+
+        def of_leaves(*leaves: torch.Tensor) -> tuple:
+            nonlocal out_def
+            outs, out_def = optree.tree_flatten(f(*treedef.unflatten(leaves)), namespace=NAMESPACE)
+            return tuple(outs)
+
+        outs, pull = torch.func.vjp(of_leaves, *flat)
+
+        def pull_tree(cotangent: Tree) -> tuple:
+            return treedef.unflatten(pull(tuple(optree.tree_leaves(cotangent, namespace=NAMESPACE))))
+
+        return out_def.unflatten(outs), pull_tree
+
+    def jvp(self, f: Callable, primals: Any, tangents: Any) -> tuple[Tree, Tree]:
+        flat, treedef = optree.tree_flatten(tuple(primals), namespace=NAMESPACE)
+        dots = optree.tree_leaves(tuple(tangents), namespace=NAMESPACE)
+        moving = [i for i, p in enumerate(flat) if p.is_floating_point()]
+        out_def: Any = None
+
+        def of_leaves(*leaves: torch.Tensor) -> tuple:
+            nonlocal out_def
+            full = list(flat)
+            for i, leaf in zip(moving, leaves):
+                full[i] = leaf
+            outs, out_def = optree.tree_flatten(f(*treedef.unflatten(full)), namespace=NAMESPACE)
+            return tuple(outs)
+
+        with _KeepScalarDtype():
+            outs, out_dots = torch.func.jvp(
+                of_leaves, tuple(flat[i] for i in moving), tuple(dots[i].to(flat[i].dtype) for i in moving)
+            )
+        return out_def.unflatten(outs), out_def.unflatten(out_dots)
+
+    def vmap(self, f: Callable, in_axes: Any = 0) -> Callable:
+        def mapped(*args: Tree) -> Tree:
+            axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+            flat, treedef = optree.tree_flatten(args, namespace=NAMESPACE)
+            flat_axes = [a for arg, axis in zip(args, axes) for a in self._axes(arg, axis)]
+            out_def: Any = None
+
+            def of_leaves(*leaves: torch.Tensor) -> tuple:
+                nonlocal out_def
+                outs, out_def = optree.tree_flatten(f(*treedef.unflatten(leaves)), namespace=NAMESPACE)
+                return tuple(outs)
+
+            outs = torch.func.vmap(of_leaves, in_dims=tuple(flat_axes))(*flat)
+            return out_def.unflatten(outs)
+
+        return mapped
+
+    def _axes(self, arg: Tree, axis: Any) -> list:
+        n = len(self.leaves(arg))
+        if axis is None or isinstance(axis, int):
+            return [axis] * n
+        return optree.tree_leaves(axis, none_is_leaf=True, namespace=NAMESPACE)
+
+    def scan(
+        self, f: Callable, carry: Tree, xs: Tree, *, length: int | None = None, reverse: bool = False
+    ) -> tuple[Tree, Tree]:
+        """A loop.  With no steps there are no ys to know the shape of: they are None, an empty tree."""
+        rows, xs_def = optree.tree_flatten(xs, namespace=NAMESPACE)
+        n = length if length is not None else int(rows[0].shape[0])
+        if any(row.shape[0] != n for row in rows):
+            raise ValueError(f"scan over arrays of different lengths: {[row.shape[0] for row in rows]}, expected {n}")
+        stash: list[Any] = []
+        ys_def: Any = None
+        for done, i in enumerate(reversed(range(n)) if reverse else range(n)):
+            new, y = f(carry, xs_def.unflatten([row[i] for row in rows]))
+            ys, ys_def = optree.tree_flatten(y, namespace=NAMESPACE)
+            if not done:
+                self._check_carry(carry, new)
+                stash = [self._stash(leaf, n) for leaf in ys]
+            for s, leaf in zip(stash, ys):
+                if isinstance(s, _Pulls):
+                    s.pulls[i] = leaf
+                else:
+                    s[i] = leaf
+            carry = new
+        stacked = [torch.stack(s) if isinstance(s, list) else s for s in stash]
+        return carry, ys_def.unflatten(stacked) if ys_def is not None else None
+
+    def _stash(self, leaf: Any, n: int) -> Any:
+        """Where n values of a scan's output go.  A preallocated array: a list stacked at the end would double the peak."""
+        if isinstance(leaf, Pull):
+            return _Pulls([None] * n)
+        if _transforming() or leaf.requires_grad:
+            return [None] * n
+        return torch.empty((n, *leaf.shape), dtype=leaf.dtype, device=leaf.device)
+
+    def _check_carry(self, before: Tree, after: Tree) -> None:
+        paths, old, before_def = optree.tree_flatten_with_path(before, namespace=NAMESPACE)
+        new, after_def = optree.tree_flatten(after, namespace=NAMESPACE)
+        if before_def != after_def:
+            raise TypeError(f"the scanned function changes the carry's structure from {before_def} to {after_def}")
+        for path, a, b in zip(paths, old, new):
+            if a.shape != b.shape or a.dtype != b.dtype:
+                raise TypeError(
+                    f"the scanned function changes the carry's leaf {list(path)} from "
+                    f"{tuple(a.shape)} {a.dtype} to {tuple(b.shape)} {b.dtype}"
+                )
+
+    def compile(self, f: Callable) -> Callable:
+        return f
+
+    def shapes(self, f: Callable, *args: Tree) -> Tree:
+        return f(*args)
+
+    def wait(self, tree: Tree) -> Tree:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return tree
+
+    def memory_plan(self, f: Callable, *args: Tree) -> int | None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+            before = torch.cuda.memory_allocated(self._device)
+            self.wait(f(*args))
+            return torch.cuda.max_memory_allocated(self._device) - before
+        with LiveStorages() as tracker:
+            f(*args)
+        return tracker.peak
+
+    # pieces
+    def relu(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+    def logsumexp(self, x: torch.Tensor, axis: int = -1) -> torch.Tensor:
+        return torch.logsumexp(x, dim=axis)
+
+
+class CompiledTorchBackend(TorchBackend):
+    """PyTorch with the bodies of its loops compiled by `torch.compile`; the loops themselves stay eager."""
+
+    name = "torch:compiled"
+    lane = "compiled"
+
+    def compile_step(self, f: Callable) -> Callable:
+        return torch.compile(f, dynamic=False)
