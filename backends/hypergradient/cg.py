@@ -62,8 +62,7 @@ class CG:
             r_next = bk.map(lambda r, Hp: r - a * Hp, r, Hp)
             rr_next = bk.dot(r_next, r_next)
             b = xp.where(live, rr_next / xp.where(live, rr, 1), 0)
-            p_next = bk.map(lambda r, p: r + b * p, r_next, p)
-            # rr_next at a frozen iterate is rr again: r has not moved.
+            p_next = bk.map(lambda r, p: xp.where(live, r + b * p, p), r_next, p)
             h = bk.map(lambda h, m: h - a * m, h, mixed)
             return (h, r_next, p_next, rr_next, negative + xp.where(pHp < 0, 1, 0)), None
 

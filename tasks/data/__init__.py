@@ -145,7 +145,10 @@ def _contents(dataset: Dataset, cache: Path) -> dict[str, bytes]:
         try:
             download(missing, cache)
         except DataError as error:
-            raise DataError(f"{dataset.name} is not at hand in {looked_in()}: {error}") from None
+            raise DataError(
+                f"{dataset.name} is not in {looked_in()}: {error}"
+                f" (set {DATA_VARIABLE}, or run `python -m bench data fetch {dataset.name}`)"
+            ) from None
     contents = {}
     for file in wanted:
         found = locate(file)

@@ -1,4 +1,4 @@
-"""What the data sets are: their files, sizes, SHA-256 sums, addresses and terms of use. Facts only; nothing is read here."""
+"""What the data sets are: files, sizes, SHA-256 sums, addresses, terms of use. Facts only; nothing is read here."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ _ALL = (
                 "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
             ),
         ),
-        terms="Copyright Yann LeCun and Corinna Cortes; commonly stated as Creative Commons Attribution-ShareAlike 3.0.",
+        terms="Copyright Yann LeCun and Corinna Cortes; commonly stated as CC BY-SA 3.0.",
         origin="Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits; derived from NIST data",
     ),
     Dataset(

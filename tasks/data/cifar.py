@@ -33,7 +33,8 @@ def unpickle(content: bytes, name: str) -> dict[str, Any]:
     try:
         value = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a broken pickle may raise anything
-        raise DataError(f"{name} is refused: not a pickle of plain values and NumPy arrays ({error})") from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name} is refused: not a pickle of plain values and NumPy arrays ({reason})") from None
     if not isinstance(value, dict):
         raise DataError(f"{name} is refused: it holds a {type(value).__name__}, expected a dict")
     return value

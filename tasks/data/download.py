@@ -45,17 +45,20 @@ def _fetched(file: DataFile, folder: Path) -> Iterator[Path]:
     """Yield a temporary file in the folder of `file` that holds its checked content; remove it afterwards."""
     urls = addresses(file)
     if not urls:
-        raise DataError(f"{file.path} cannot be downloaded: no public address has it; put it into HYPERGRAD_BENCH_DATA")
+        raise DataError(
+            f"{file.path} cannot be downloaded: no public address has it;"
+            " put it into the folder that HYPERGRAD_BENCH_DATA names"
+        )
     if os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
         raise DataError(
             f"{file.path} is missing and {OFFLINE_VARIABLE} forbids downloading {urls[0]}:"
-            f" unset it or put the file into HYPERGRAD_BENCH_DATA"
+            " unset it, or put the file into the folder that HYPERGRAD_BENCH_DATA names"
         )
     target = folder / file.path
     # The process id keeps two workers that download the same file from writing into one another's part.
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _make_folder(target.parent)
     try:
-        _make_folder(target.parent)
         reasons = []
         for url in urls:
             reason = _transfer(url, part) or file_fault(part, file)
@@ -63,7 +66,7 @@ def _fetched(file: DataFile, folder: Path) -> Iterator[Path]:
                 yield part
                 return
             reasons.append(f"{url}: {reason}")
-        raise DataError(f"{file.path} could not be downloaded: {'; '.join(reasons)}; nothing was kept")
+        raise DataError(f"{file.path} could not be downloaded: {'; '.join(reasons)}; nothing was kept, try again")
     finally:
         part.unlink(missing_ok=True)
 
@@ -79,7 +82,8 @@ def _transfer(url: str, part: Path) -> str:
     try:
         fetch(url, str(part), None)
     except requests.HTTPError as error:
-        return f"the server answered {error.response.status_code} {error.response.reason}".rstrip()
+        answer = error.response
+        return f"the server answered {answer.status_code} {answer.reason}" if answer is not None else str(error)
     except requests.Timeout:
         return f"no answer within {TIMEOUT} s"
     except requests.RequestException as error:
@@ -128,7 +132,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"the cache folder {folder} cannot be made ({error.strerror}): set HYPERGRAD_BENCH_CACHE to one you can write"
+            f"the cache folder {folder} cannot be made ({error.strerror}): set HYPERGRAD_BENCH_CACHE to another"
         ) from None
 
 

@@ -12,7 +12,7 @@ from tasks.data.catalogue import DataError
 
 
 def parse(content: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Return the uint8 array of `shape` in the gzip'd IDX `content`; DataError, naming `name`, when it holds another."""
+    """Return the uint8 array of `shape` in the gzip'd IDX `content`; DataError, naming `name`, when it is another."""
     try:
         raw = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:

@@ -43,10 +43,10 @@ def cache_folder() -> Path:
 def locate(file: DataFile) -> Found | None:
     """Return where `file` is at hand, None when nowhere."""
     folder = data_folder()
-    if folder is not None and (folder / file.path).is_file():
+    if folder is not None and os.path.isfile(folder / file.path):
         return Found(folder / file.path, DATA_VARIABLE)
     path = cache_folder() / file.path
-    return Found(path, "cache") if path.is_file() else None
+    return Found(path, "cache") if os.path.isfile(path) else None
 
 
 def needed(dataset: Dataset) -> tuple[DataFile, ...]:
