@@ -1,0 +1,13 @@
+"""The tasks, by the names that cells, commands and tables use.  Importing this package imports no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tasks.hypercleaning import Hypercleaning
+from tasks.protocol import Problem, Task, TaskError
+from tasks.quadratic import Quadratic
+
+__all__ = ["TASKS", "Problem", "Task", "TaskError"]
+
+TASKS: dict[str, Callable[..., Task]] = {"quadratic": Quadratic, "hypercleaning": Hypercleaning}
