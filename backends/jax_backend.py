@@ -183,6 +183,9 @@ class JaxBackend:
     def compile(self, f: Callable) -> Callable:
         return jax.jit(f)
 
+    def prepare(self, f: Callable, *args: Tree) -> None:
+        f.lower(*args).compile()
+
     def shapes(self, f: Callable, *args: Tree) -> Tree:
         return jax.eval_shape(f, *args)
 

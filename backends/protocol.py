@@ -27,6 +27,7 @@ class Backend(Protocol):
     """
 
     name: str
+    lane: str  # "eager", "compiled" or "jit": what `compile` means here
     dtype: str
     device: str
     xp: Any
@@ -81,6 +82,14 @@ class Backend(Protocol):
 
     def compile(self, f: Callable) -> Callable:
         """`f` the way this lane runs it: jitted in JAX, as it is in eager PyTorch.  Arguments and result are trees of arrays."""
+        ...
+
+    def prepare(self, f: Callable, *args: Tree) -> None:
+        """Compile a compiled function for arguments of these shapes, without running it."""
+        ...
+
+    def shapes(self, f: Callable, *args: Tree) -> Tree:
+        """`f(*args)` for its shapes only: traced in JAX, run in PyTorch."""
         ...
 
     def wait(self, tree: Tree) -> Tree:

@@ -78,11 +78,11 @@ class LiveStorages(TorchDispatchMode):
         self._known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        arguments = {t.untyped_storage().data_ptr() for t in dispatched_leaves((args, kwargs)) if torch.is_tensor(t)}
+        arguments = {t.untyped_storage()._cdata for t in dispatched_leaves((args, kwargs)) if torch.is_tensor(t)}
         out = func(*args, **(kwargs or {}))
         for t in dispatched_leaves(out):
-            # A view shares the storage of an argument: nothing is born.
-            if torch.is_tensor(t) and t.untyped_storage().data_ptr() not in arguments:
+            # A view shares the storage of an argument: nothing is born.  A symbolic zero tangent has no storage.
+            if torch.is_tensor(t) and not t._is_zerotensor() and t.untyped_storage()._cdata not in arguments:
                 self._born(t.untyped_storage())
         return out
 
@@ -336,6 +336,9 @@ class TorchBackend:
 
     def compile(self, f: Callable) -> Callable:
         return f
+
+    def prepare(self, f: Callable, *args: Tree) -> None:
+        """Nothing: eager PyTorch compiles nothing."""
 
     def shapes(self, f: Callable, *args: Tree) -> Tree:
         return f(*args)

@@ -15,13 +15,16 @@ Option = bool | int | float | str | None
 class Cell(BaseModel):
     """What is measured: task and sizes, method and options, lane, T, seed, and where λ stands.
 
+    kind     "hypergradient": one λ, with bias, time, memory, counts; "landscape": the toy's λ over a 201 × 201 grid
+    timed    whether the clock runs; timed cells run alone, the others may share the machine
+
     The key is a readable name and eight hexadecimal digits of the SHA-256 of the canonical JSON, so that two cells never
     share a file and a person finds one by eye.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["hypergradient"] = "hypergradient"
+    kind: Literal["hypergradient", "landscape"] = "hypergradient"
     task: str
     task_options: dict[str, Option] = Field(default_factory=dict)
     method: str
@@ -32,6 +35,7 @@ class Cell(BaseModel):
     horizon: int = Field(ge=1)
     seed: int = Field(default=0, ge=0)
     lam: str = "init"
+    timed: bool = True
 
     @field_validator("task_options", "method_options")
     @classmethod
@@ -56,6 +60,8 @@ class Cell(BaseModel):
         """The name of the cell's record."""
         parts = [self.task, *_short(self.task_options), self.method, *_short(self.method_options)]
         parts += [self.backend, self.device, self.dtype, f"T{self.horizon}", f"s{self.seed}", self.lam]
+        if self.kind != "hypergradient":
+            parts.insert(0, self.kind)
         readable = re.sub(r"[^A-Za-z0-9.+=-]+", "-", "_".join(parts))[:150]
         return f"{readable}_{hashlib.sha256(self.canonical().encode()).hexdigest()[:8]}"
 

@@ -83,6 +83,18 @@ class Result(_Part):
     estimand: str
 
 
+class Landscape(_Part):
+    """A K-RMD estimator against dF over a grid of λ in [−5, 5]², both by estimators; the closed form as oracle."""
+
+    points: int
+    largest_angle_deg: float  # between h and dF
+    median_norm_ratio: float  # ‖h‖/‖dF‖
+    bias_min: float  # ‖h − dF‖/‖dF‖
+    bias_max: float
+    bound: float  # (1−γα)^K
+    closed_form_error: float  # largest ‖h − closed form‖ over the largest ‖dF‖
+
+
 class Record(_Part):
     schema_version: int = SCHEMA
     key: str
@@ -90,6 +102,7 @@ class Record(_Part):
     status: Status
     reason: str = ""
     result: Result | None = None
+    landscape: Landscape | None = None
     environment: dict[str, Any]  # machine, packages, threads, fingerprint
     code: dict[str, str]  # version, stamp of the files that made it
     started: str  # UTC, ISO 8601

@@ -1,0 +1,52 @@
+"""The toy over a grid of λ: how far K-RMD's direction and length are from dF (PAPER, the toy's table).
+
+h and dF both come from the estimators, vmapped over the grid; the closed form is only the oracle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backends.hypergradient import METHODS
+from bench.record import Landscape
+from tasks.quadratic import CURVATURE, closed_form
+
+SIDE = 201
+RANGE = 5.0
+
+
+def grid() -> np.ndarray:
+    """(201², 2) points of [−5, 5]²."""
+    axis = np.linspace(-RANGE, RANGE, SIDE)
+    return np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def measure(bk: Any, task: Any, method: Any, truncation: int, horizon: int, seed: int) -> Landscape:
+    """The row of the table for one K."""
+    problem = task.problem(bk)
+    data, xs = task.context(seed, 0, horizon)
+    data, xs = bk.asarray(data), bk.asarray(xs)
+    points = grid()
+
+    def over_grid(estimator: Any) -> np.ndarray:
+        mapped = bk.compile(bk.vmap(lambda lam: estimator(bk, problem, lam, data, xs).grad))
+        return np.asarray(bk.to_numpy(mapped(bk.asarray(points))), np.float64)
+
+    h, dF = over_grid(method), over_grid(METHODS["rmd"]())
+    norm_h, norm_dF = np.linalg.norm(h, axis=1), np.linalg.norm(dF, axis=1)
+    cosine = np.sum(h * dF, axis=1) / (norm_h * norm_dF)
+    # Near 1 the arc cosine loses half the digits; the sine does not.
+    sine = np.abs(h[:, 0] * dF[:, 1] - h[:, 1] * dF[:, 0]) / (norm_h * norm_dF)
+    relative = np.linalg.norm(h - dF, axis=1) / norm_dF
+    oracle = closed_form(points, truncation, horizon, task.rate)
+    return Landscape(
+        points=len(points),
+        largest_angle_deg=float(np.degrees(np.arctan2(sine, cosine)).max()),
+        median_norm_ratio=float(np.median(norm_h / norm_dF)),
+        bias_min=float(relative.min()),
+        bias_max=float(relative.max()),
+        bound=float((1 - task.rate * CURVATURE.min()) ** truncation),
+        closed_form_error=float(np.linalg.norm(h - oracle, axis=1).max() / norm_dF.max()),
+    )

@@ -1,0 +1,64 @@
+"""Time, memory and counts of one call, each by its own means: nothing is timed under a tracker."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.record import Time
+
+MIN_VALUES = 5
+MIN_SECONDS = 0.5
+LONG = 30.0  # one value of this length is enough, and flagged
+SHARE = 0.85  # a busy single thread gets this share of the clock, or something else is running
+
+
+def timing(bk: Any, f: Callable, args: tuple) -> tuple[Any, Time]:
+    """The call's result, and seconds: compile, warm-up, then at least 5 values and 0.5 s, the device synchronised."""
+    start = time.perf_counter()
+    bk.prepare(f, *args)
+    compiled = time.perf_counter() - start
+    start = time.perf_counter()
+    result = bk.wait(f(*args))
+    warmup = time.perf_counter() - start
+
+    values: list[float] = []
+    flags: list[str] = []
+    began, cpu = time.perf_counter(), time.process_time()
+    total = 0.0
+    while not values or (values[0] < LONG and (len(values) < MIN_VALUES or total < MIN_SECONDS)):
+        start = time.perf_counter()
+        bk.wait(f(*args))
+        values.append(time.perf_counter() - start)
+        total += values[-1]
+    if bk.device == "cpu" and time.process_time() - cpu < SHARE * (time.perf_counter() - began):
+        flags.append("foreign load")
+    if len(values) == 1:
+        flags.append("one value")
+    # Thousands of short calls say no more than two hundred: keep evenly spaced ones in the record.
+    kept = values[:: max(1, len(values) // 200)]
+    return result, Time(
+        lane=bk.lane,
+        compile=compiled if bk.lane != "eager" else None,
+        warmup=warmup,
+        values=kept,
+        median=statistics.median(values),
+        iqr_ratio=iqr_ratio(values),
+        flags=flags,
+    )
+
+
+def iqr_ratio(values: list[float]) -> float:
+    """(upper − lower quartile) / median; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return (upper - lower) / middle
+
+
+def resident_peak() -> int:
+    """The largest resident set of this process so far, in bytes.  It never falls: take differences."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,77 @@
+"""Methods and tasks by name: built in, from entry points, or `FILE.py:CLASS`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from backends.hypergradient import METHODS
+from bench.errors import UserError
+from tasks import TASKS
+
+
+def method_class(name: str) -> Callable[..., Any]:
+    """The class of a method."""
+    if ":" in name:
+        return _from_file(name)
+    return _named(name, METHODS, "hypergrad_bench.methods", "method")
+
+
+def task_class(name: str) -> Callable[..., Any]:
+    """The class of a task."""
+    return _named(name, TASKS, "hypergrad_bench.tasks", "task")
+
+
+def options(cls: Any) -> list[str]:
+    """The names of a method's or task's options."""
+    return [f.name for f in fields(cls)] if is_dataclass(cls) else []
+
+
+def build(cls: Any, given: dict[str, Any], what: str) -> Any:
+    """An instance; a wrong option is one line."""
+    known = options(cls)
+    for name in given:
+        if known and name not in known:
+            raise UserError(f"{what} has no option {name!r}; allowed are {', '.join(known) or 'none'}")
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise UserError(f"{what}: options {given} do not fit: {error}; its options are {', '.join(known)}") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _named(name: str, builtin: dict, group: str, what: str) -> Callable[..., Any]:
+    if name in builtin:
+        return builtin[name]
+    extra = {e.name: e for e in entry_points(group=group)}
+    if name in extra:
+        return extra[name].load()
+    raise UserError(f"unknown {what} {name!r}; allowed are {', '.join([*builtin, *extra])}")
+
+
+def _from_file(name: str) -> Callable[..., Any]:
+    path, _, cls = name.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"--method {name}: there is no file {path!r}; expected FILE.py:CLASS")
+    module_name = "hypergrad_bench_method_" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--method {name}: {path!r} is not a Python file; expected FILE.py:CLASS")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"--method {name}: importing {path!r} raised {type(error).__name__}: {error}") from error
+    if not hasattr(module, cls):
+        classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
+        raise UserError(f"--method {name}: {path!r} has no class {cls!r}; it has {', '.join(classes) or 'none'}")
+    return getattr(module, cls)

@@ -1,0 +1,58 @@
+"""Which files made a record: their SHA-256 decides whether it is stale."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from backends import BACKENDS
+from bench.cell import Cell
+
+ROOT = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+_COMMON = (
+    "backends/protocol.py",
+    "backends/hypergradient/protocol.py",
+    "backends/counting.py",
+    "tasks/protocol.py",
+    "bench/runner.py",
+    "bench/measure.py",
+    "bench/reference.py",
+    "backends/hypergradient/native.py",
+)
+_METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
+
+
+def files(cell: Cell) -> list[Path]:
+    """The files that a record of this cell depends on; not those of other methods, tasks or frameworks."""
+    names = list(_COMMON)
+    framework = cell.backend.partition(":")[0]
+    if cell.backend in BACKENDS:
+        names += [f"backends/{framework}_backend.py", f"backends/hypergradient/native_{framework}.py"]
+    if cell.method in _METHODS:
+        names.append(f"backends/hypergradient/{_METHODS[cell.method]}.py")
+    if cell.kind == "landscape":
+        names.append("bench/landscape.py")
+    paths = [ROOT / name for name in names]
+    task = ROOT / "tasks" / f"{cell.task}.py"
+    if task.exists():
+        paths.append(task)
+    paths += sorted((ROOT / "tasks" / "data").glob("*.py"))
+    if ":" in cell.method:
+        paths.append(Path(cell.method.rpartition(":")[0]))
+    return [path for path in paths if path.exists()]
+
+
+def stamp(cell: Cell) -> str:
+    """Twelve digits over the content of the cell's files."""
+    digest = hashlib.sha256()
+    for path in files(cell):
+        digest.update(f"{path.name}\0{_content(path, path.stat().st_mtime_ns)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+@lru_cache(maxsize=512)
+def _content(path: Path, changed: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
