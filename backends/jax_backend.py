@@ -151,7 +151,9 @@ class JaxBackend:
             return jax.lax.scan(body, carry, xs, length=length, reverse=reverse)
         return self._scan_pulls(body, carry, xs, length, reverse)
 
-    def _scan_pulls(self, body: Callable, carry: Tree, xs: Tree, length: int | None, reverse: bool) -> tuple[Tree, Tree]:
+    def _scan_pulls(
+        self, body: Callable, carry: Tree, xs: Tree, length: int | None, reverse: bool
+    ) -> tuple[Tree, Tree]:
         n = length if length is not None else jax.tree.leaves(xs)[0].shape[0]
         x0 = jax.tree.map(lambda a: a[0] if n else jnp.zeros(a.shape[1:], a.dtype), xs)
         varies, shapes = _varies(body, carry, x0)

@@ -111,7 +111,9 @@ class Runner:
                 implicit_wT=bias(h, ref.implicit_wT, ref.floor, ref.reason) if finite else none,
                 sketch=sketch(h if finite else np.zeros(0)),
                 time=times,
-                memory=Memory(law=None if law is None else law * np.dtype(cell.dtype).itemsize, plan=plan, resident=resident),
+                memory=Memory(
+                    law=None if law is None else law * np.dtype(cell.dtype).itemsize, plan=plan, resident=resident
+                ),
                 counts=counts,
                 cost=cost,
                 stats={k: float(bk.to_numpy(v)) for k, v in result.stats.items()},
@@ -167,7 +169,9 @@ def _sizes(bk: Any, problem: Any, hparams: Any, data: Any, params: Any, horizon:
     return Sizes(horizon, size(bk, params), size(bk, hparams), size(bk, theta), size(bk, problem.lower(theta)))
 
 
-def _verdict(bk: Any, problem: Any, hparams: Any, data: Any, h: np.ndarray, value: float, params: Any) -> tuple[str, str]:
+def _verdict(
+    bk: Any, problem: Any, hparams: Any, data: Any, h: np.ndarray, value: float, params: Any
+) -> tuple[str, str]:
     w = flat(bk, params)
     if not (np.isfinite(h).all() and math.isfinite(value) and np.isfinite(w).all()):
         where = "h" if not np.isfinite(h).all() else "the value" if not math.isfinite(value) else "w_T"

@@ -56,11 +56,15 @@ class Hypercleaning:
             raise TaskError(f"hypercleaning: unknown dataset {self.dataset!r}; allowed are mnist, digits")
         for name in ("train", "validation", "test"):
             if getattr(self, name) < 1:
-                raise TaskError(f"hypercleaning: {name} = {getattr(self, name)!r} is not allowed; it is a number from 1")
+                raise TaskError(
+                    f"hypercleaning: {name} = {getattr(self, name)!r} is not allowed; it is a number from 1"
+                )
         if not 0 <= self.noise <= 1:
             raise TaskError(f"hypercleaning: noise = {self.noise!r} is not allowed; it is a share from 0 to 1")
         if self.groups < 0 or (self.groups and self.train % self.groups):
-            raise TaskError(f"hypercleaning: groups = {self.groups!r} is not allowed; it divides train = {self.train}, or is 0")
+            raise TaskError(
+                f"hypercleaning: groups = {self.groups!r} is not allowed; it divides train = {self.train}, or is 0"
+            )
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The paper's toy: a quadratic lower problem under a wavy upper one, both in R² (PAPER: section 'toy problem').
 
-    g = ½ (w−λ)ᵀ G (w−λ),  G = diag(1, ½);    f = ‖ŵ‖² + 10 ‖sin ŵ‖²;    w_0 = (2, 2),  γ = 0.1,  T = 100
+g = ½ (w−λ)ᵀ G (w−λ),  G = diag(1, ½);    f = ‖ŵ‖² + 10 ‖sin ŵ‖²;    w_0 = (2, 2),  γ = 0.1,  T = 100
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Implicit differentiation at w_T, the linear system by K steps of conjugate gradients.
 
-    ∇²g v = ∂f/∂w,    h = ∂f/∂θ − (∂²g/∂θ∂w) v        at ŵ = w_T, g = `inner_loss`
+∇²g v = ∂f/∂w,    h = ∂f/∂θ − (∂²g/∂θ∂w) v        at ŵ = w_T, g = `inner_loss`
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class CG:
 
     def check(self, problem: Problem, horizon: int) -> None:
         if problem.inner_loss is None:
-            raise Unsupported("cg: the problem has no inner_loss; CG needs a full-batch g(w, theta, data) with ∇_w g = 0 at Φ's fixed point")
+            raise Unsupported(
+                "cg: the problem has no inner_loss; CG needs a full-batch g(w, theta, data) with ∇_w g = 0 at Φ's fixed point"
+            )
 
     def __call__(self, bk: Any, problem: Problem, hparams: Tree, data: Tree, xs: Tree) -> Hypergrad:
         self.check(problem, length(bk, xs))

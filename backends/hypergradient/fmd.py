@@ -66,7 +66,9 @@ class FMD:
                 return (phi(w, theta, x), bk.vmap(advance)(Z, D)), None
 
             (w, Z), _ = bk.scan(step, (problem.init(theta, data), bk.vmap(start)(D)), xs)
-            value, (f_w, f_theta) = bk.value_and_grad(lambda w, theta: problem.outer_loss(w, theta, data), (0, 1))(w, theta)
+            value, (f_w, f_theta) = bk.value_and_grad(lambda w, theta: problem.outer_loss(w, theta, data), (0, 1))(
+                w, theta
+            )
             return value, w, f_theta, bk.vmap(lambda z: bk.dot(z, f_w))(Z)
 
         whole, rest = divmod(n, self.chunk)

@@ -1,6 +1,6 @@
 """K terms of the Neumann series at w_T: K-RMD's recursion with every step taken at the last iterate.
 
-    α = ∂f/∂w,  h = ∂f/∂θ;     for t = T … T−K+1:  h += Bᵀ α,  α = Aᵀ α     with A, B at (w_T, x_{t−1})
+α = ∂f/∂w,  h = ∂f/∂θ;     for t = T … T−K+1:  h += Bᵀ α,  α = Aᵀ α     with A, B at (w_T, x_{t−1})
 """
 
 from __future__ import annotations

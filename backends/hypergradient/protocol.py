@@ -117,7 +117,9 @@ def length(bk: Any, xs: Tree) -> int:
     """T: the leading axis of the per-step inputs."""
     leaves = bk.leaves(xs)
     if not leaves:
-        raise InvalidOption("xs has no arrays: the horizon T is the leading axis of xs, so give arange(T) to a problem without per-step inputs")
+        raise InvalidOption(
+            "xs has no arrays: the horizon T is the leading axis of xs, so give arange(T) to a problem without per-step inputs"
+        )
     return int(leaves[0].shape[0])
 
 
@@ -151,6 +153,10 @@ def add(bk: Any, a: Tree, b: Tree) -> Tree:
 def check_truncation(name: str, truncation: int, horizon: int | None = None) -> None:
     """K is a whole number from 0, and at most T where each pull-back belongs to a step."""
     if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
-        raise InvalidOption(f"{name}: truncation = {truncation!r} is not allowed; it is the number of pull-backs, a whole number from 0")
+        raise InvalidOption(
+            f"{name}: truncation = {truncation!r} is not allowed; it is the number of pull-backs, a whole number from 0"
+        )
     if horizon is not None and truncation > horizon:
-        raise InvalidOption(f"{name}: truncation = {truncation} is more than the horizon T = {horizon}; allowed are 0 to {horizon}")
+        raise InvalidOption(
+            f"{name}: truncation = {truncation} is more than the horizon T = {horizon}; allowed are 0 to {horizon}"
+        )

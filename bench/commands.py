@@ -1,0 +1,426 @@
+"""The commands.  Each has an example in its help; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import backends
+from backends.hypergradient import METHODS
+from bench import crosscheck as cross
+from bench import plugins, stamp
+from bench.cell import Cell
+from bench.errors import UserError
+from bench.executor import Executor
+from bench.record import Record
+from bench.store import Store, is_stale, read_cell
+from bench.sweep import Expanded, expand, narrow, presets, read
+from tasks import TASKS
+from tasks import data as datasets
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class _Group(click.Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and not ctx.resilient_parsing:
+            raise UserError(f"unknown command {cmd_name!r}; allowed are {', '.join(self.list_commands(ctx))}")
+        return found
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(stamp.VERSION, prog_name="hypergrad-bench")
+def cli() -> None:
+    """Benchmark and cross-check of hypergradient estimators, in PyTorch and JAX.
+
+    Example: python -m bench run quick && python -m bench report results/runs/quick
+    """
+
+
+# run
+
+
+@cli.command()
+@click.argument("preset", required=False)
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Keep cells with this value; commas give several.")
+@click.option("--backend", "backend_names", multiple=True, metavar="B", help="jax, torch, torch:compiled.")
+@click.option("--device", multiple=True, metavar="D", help="cpu, cuda, cuda:<number>.")
+@click.option("--method", "methods", multiple=True, metavar="FILE.py:CLASS", help="Add your own method to the sweep.")
+@click.option("--cell", "cell_file", type=Path, help="Run the one cell of this record file again.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Untimed cells at once.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each worker.")
+@click.option("--timeout", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds a cell may take.")
+@click.option("--memory-limit", type=click.FloatRange(0.5), metavar="GIB", help="Address space of each worker.")
+@click.option("--out", type=Path, help="Folder of the records.  [default: results/runs/<preset>]")
+@click.option("--fresh", is_flag=True, help="Compute every cell again.")
+@click.option("--keep-stale", is_flag=True, help="Keep records whose code has changed; tables mark them.")
+@click.option("--dry-run", is_flag=True, help="Only say how many cells, how long, how much memory, which data.")
+def run(
+    preset: str | None,
+    only: tuple[str, ...],
+    backend_names: tuple[str, ...],
+    device: tuple[str, ...],
+    methods: tuple[str, ...],
+    cell_file: Path | None,
+    workers: int,
+    threads: int,
+    timeout: float,
+    memory_limit: float | None,
+    out: Path | None,
+    fresh: bool,
+    keep_stale: bool,
+    dry_run: bool,
+) -> int:
+    """Compute the cells of PRESET or FILE.toml that have no record yet.
+
+    Example: python -m bench run quick --only method=krmd,rmd --backend jax --dry-run
+    """
+    if cell_file is not None:
+        if preset:
+            raise UserError("give either a preset or --cell, not both")
+        cell = read_cell(cell_file)
+        expanded = Expanded("cell", f"One cell: {cell.key}", (cell,), 0)
+        fresh = True
+    elif preset is None:
+        raise UserError(f"which sweep? allowed are {', '.join(presets())}, or a FILE.toml")
+    else:
+        expanded = expand(*read(preset))
+    expanded = narrow(expanded, list(only), list(backend_names), list(device), list(methods))
+    store = Store(out or Path("results/runs") / expanded.name)
+    if dry_run:
+        _dry_run(expanded, store)
+        return 0
+    store.create()
+    with store.locked():
+        return _run(expanded, store, workers, threads, timeout, memory_limit, fresh, keep_stale)
+
+
+def _missing(expanded: Expanded, store: Store, fresh: bool, keep_stale: bool) -> tuple[list[Cell], list[str]]:
+    """The cells to compute, and what the store had to say."""
+    if not store.records_folder.is_dir():
+        return list(expanded.cells), []
+    records, complaints = store.load()
+    done = {r.key for r in records if r.final and (keep_stale or not is_stale(r))}
+    return [c for c in expanded.cells if fresh or c.key not in done], complaints
+
+
+def _run(
+    expanded: Expanded,
+    store: Store,
+    workers: int,
+    threads: int,
+    timeout: float,
+    memory_limit: float | None,
+    fresh: bool,
+    keep_stale: bool,
+) -> int:
+    store.write_sweep(expanded)
+    cells, complaints = _missing(expanded, store, fresh, keep_stale)
+    for line in complaints:
+        console.print(f"warning: {line}", markup=False)
+    left_out = f" ({expanded.left_out} left out: K > T)" if expanded.left_out else ""
+    console.print(
+        f"{expanded.title}\n{len(expanded.cells)} cells{left_out}, {len(cells)} to compute → {store.folder}",
+        markup=False,
+    )
+    if cells:
+        limit = int(memory_limit * 2**30) if memory_limit else None
+        began = time.perf_counter()
+        inside = 0.0
+        with Executor(store.folder / "cache", workers, timeout, threads, limit) as executor, _progress() as progress:
+            bar = progress.add_task("cells", total=len(cells), last="")
+            for number, record in enumerate(executor.run(cells), 1):
+                store.write(record)
+                inside += record.seconds
+                progress.update(bar, advance=1, last=f"{record.status:<11} {_label(record.cell)}")
+                if not console.is_terminal and (number % 20 == 0 or record.status != "ok"):
+                    note = f" {record.reason}" if record.reason else ""
+                    console.print(f"[{number}/{len(cells)}] {record.status} {_label(record.cell)}{note}", markup=False)
+        console.print(f"{len(cells)} cells in {time.perf_counter() - began:.0f} s")
+    else:
+        console.print("nothing to compute: every cell has its record")
+    records = _of_sweep(store, expanded)
+    _print_statuses(records)
+    bad = [r for r in records if r.status in ("error", "timeout", "oom")]
+    return 1 if bad or len(records) < len(expanded.cells) else 0
+
+
+def _of_sweep(store: Store, expanded: Expanded) -> list[Record]:
+    wanted = {c.key for c in expanded.cells}
+    return [r for r in store.load()[0] if r.key in wanted]
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[last]}"),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def _label(cell: Cell) -> str:
+    options = " ".join(f"{k}={v}" for k, v in cell.method_options.items())
+    return f"{cell.task} {cell.method} {options} {cell.backend} {cell.dtype} T={cell.horizon}".replace("  ", " ")
+
+
+def _print_statuses(records: list[Record]) -> None:
+    counts = Counter(r.status for r in records)
+    console.print("records: " + (", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "none"))
+    reasons = Counter((r.status, r.reason) for r in records if r.status != "ok")
+    for (status, reason), n in sorted(reasons.items()):
+        console.print(f"  {n} × {status}: {reason}", markup=False)
+
+
+def _dry_run(expanded: Expanded, store: Store) -> None:
+    cells, _ = _missing(expanded, store, False, False)
+    seconds = sum(_estimate(c) for c in cells)
+    memory = max((_bytes(c) for c in cells), default=0)
+    console.print(f"{expanded.title}", markup=False)
+    left_out = f", {expanded.left_out} left out (K > T)" if expanded.left_out else ""
+    console.print(f"cells       {len(expanded.cells)}{left_out}; {len(cells)} without a current record")
+    console.print(f"time        about {seconds / 3600:.2f} h on one core (estimated from sizes, not measured)")
+    console.print(f"memory      about {memory / 2**20:.0f} MiB at the largest cell, frameworks aside (estimated)")
+    needed = sorted(
+        {d for c in cells for d in plugins.build(plugins.task_class(c.task), c.task_options, c.task).datasets}
+    )
+    where = {row["name"]: row["source"] for row in datasets.listing()}
+    console.print("data        " + (", ".join(f"{d} ({where.get(d, 'unknown')})" for d in needed) or "none"))
+    for name in sorted({c.backend for c in cells}):
+        console.print(f"backend     {name}: {backends.unavailable(name) or 'installed'}", markup=False)
+
+
+def _estimate(cell: Cell) -> float:
+    """Seconds, from the products of a step: 5 values, and compile time.  Good to a factor of three."""
+    n = int(cell.task_options.get("train") or 5000) * (785 if cell.task_options.get("dataset") != "digits" else 65) * 10
+    flops = (4.0 * n if cell.task == "hypercleaning" else 100.0) * 2
+    passes = cell.horizon + 2 * (cell.truncation if cell.truncation is not None else cell.horizon)
+    if cell.method.endswith("fmd"):
+        passes = cell.horizon * int(cell.task_options.get("groups") or cell.task_options.get("train") or 2)
+    return 1.5 + (6 if cell.timed else 1) * passes * flops / 1.5e10
+
+
+def _bytes(cell: Cell) -> float:
+    if cell.task != "hypercleaning":
+        return 1e5
+    n, features = (
+        int(cell.task_options.get("train") or 5000),
+        785 if cell.task_options.get("dataset") != "digits" else 65,
+    )
+    item = 8 if cell.dtype == "float64" else 4
+    return item * (2 * n * features + 20.0 * n * cell.horizon + features * 10.0 * cell.horizon)
+
+
+# status, report
+
+
+@cli.command()
+@click.argument("folder", type=Path)
+def status(folder: Path) -> int:
+    """What a folder of records holds, what is missing or stale, and where its time went.
+
+    Example: python -m bench status results/runs/quick
+    """
+    store = Store.existing(folder)
+    records, complaints = store.load()
+    for line in complaints:
+        console.print(f"warning: {line}", markup=False)
+    if not records:
+        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
+    _print_statuses(records)
+    expanded = store.sweep()
+    if expanded is not None:
+        have = {r.key for r in records}
+        missing = [c for c in expanded.cells if c.key not in have]
+        console.print(f"sweep {expanded.name}: {len(expanded.cells)} cells, {len(missing)} missing")
+    stale = [r for r in records if is_stale(r)]
+    console.print(f"stale: {len(stale)} (the code that made them has changed; the next run computes them again)")
+    for method, n in sorted(Counter((r.cell.method, r.cell.backend) for r in stale).items()):
+        console.print(f"  {n} × {method[0]} {method[1]}")
+    for machine in sorted({_machine(r) for r in records}):
+        console.print(f"machine: {machine}", markup=False)
+    total = sum(r.seconds for r in records)
+    console.print(f"time inside cells: {total:.0f} s")
+    shares: Counter[str] = Counter()
+    for r in records:
+        shares.update(r.overhead)
+    for name, seconds in shares.most_common():
+        console.print(f"  {name:<10} {seconds:7.1f} s  {100 * seconds / total:5.1f} %")
+    return 0
+
+
+def _machine(record: Record) -> str:
+    e = record.environment
+    return f"{e['fingerprint']}  {e['cpu']}, {e['cores']} core(s) used, {e['ram_gib']} GiB, Python {e['python']}"
+
+
+@cli.command()
+@click.argument("folder", type=Path)
+def report(folder: Path) -> int:
+    """Figures, tables and one page from the records of a folder.
+
+    Example: python -m bench report results/runs/quick
+    """
+    from bench import report as pages
+
+    store = Store.existing(folder)
+    records, complaints = store.load()
+    for line in complaints:
+        console.print(f"warning: {line}", markup=False)
+    if not records:
+        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
+    expanded = store.sweep()
+    stale = frozenset(r.key for r in records if is_stale(r))
+    written = pages.write(records, folder, expanded.title if expanded else folder.name, stale)
+    console.print(f"{len(written)} files from {len(records)} records → {folder / 'report.html'}", markup=False)
+    return 0
+
+
+# crosscheck
+
+
+@cli.command()
+@click.option("--json", "json_file", type=Path, help="Write all rows as JSON.")
+@click.option("--junit", "junit_file", type=Path, help="Write all rows as JUnit XML.")
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Rows with this value only, as in `run`.")
+def crosscheck(json_file: Path | None, junit_file: Path | None, only: tuple[str, ...]) -> int:
+    """Hold PyTorch against JAX in float64, for every (method, problem, T, K) of the quick sizes.
+
+    Example: python -m bench crosscheck --junit crosscheck.xml
+    """
+    cells = cross.grid()
+    if only:
+        cells = list(narrow(Expanded("crosscheck", "", tuple(cells), 0), list(only), [], [], []).cells)
+    missing = [reason for name in cross.PAIR if (reason := backends.unavailable(name))]
+    if missing:
+        raise UserError("crosscheck needs both frameworks: " + "; ".join(missing))
+    done: list[cross.Row] = []
+    for row in cross.rows(cells):
+        done.append(row)
+        figure = "no value" if row.difference is None else f"{row.difference:.1e}"
+        verdict = "ok" if row.agrees else "DIFFERS"
+        console.print(
+            f"{verdict:<8}{figure:>9}  {row.name}" + (f"  at: {row.located}" if row.located else ""), markup=False
+        )
+    for file, text in (
+        (json_file, json.dumps(cross.as_json(done, len(cells)), indent=1)),
+        (junit_file, cross.as_junit(done, len(cells))),
+    ):
+        if file is not None:
+            _write(file, text)
+    agreeing = [r for r in done if r.agrees]
+    worst = max((r.difference for r in done if r.difference is not None), default=float("nan"))
+    console.print(f"{len(agreeing)} of {len(cells)} agree to {cross.BOUND:.0e}, worst {worst:.1e}")
+    return 0 if len(agreeing) == len(cells) else 1
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_text(text)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+# methods, tasks, data
+
+
+@cli.command()
+def methods() -> int:
+    """The estimators and their options.
+
+    Example: python -m bench methods
+    """
+    for name, cls in METHODS.items():
+        _print_entry(name, cls)
+    return 0
+
+
+@cli.command()
+def tasks() -> int:
+    """The tasks, their options, and the named points of λ.
+
+    Example: python -m bench tasks
+    """
+    for name, cls in TASKS.items():
+        _print_entry(name, cls)
+        console.print(f"    points: {', '.join(cls.points)}", markup=False)  # pyright: ignore[reportFunctionMemberAccess]
+    return 0
+
+
+def _print_entry(name: str, cls: Any) -> None:
+    fields = cls.__dataclass_fields__
+    given = {n: f.default for n, f in fields.items()}
+    options = ", ".join(
+        n if isinstance(d, type) or repr(d).startswith("<dataclasses") else f"{n}={d!r}" for n, d in given.items()
+    )
+    console.print(f"{name:<15} {(cls.__doc__ or '').strip().splitlines()[0]}", markup=False)
+    console.print(f"    options: {options or 'none'}", markup=False)
+
+
+@cli.group(cls=_Group)
+def data() -> None:
+    """The data sets: what is here, from where, under which terms.
+
+    Example: python -m bench data list
+    """
+
+
+@data.command("list")
+def data_list() -> int:
+    """Every file, where it was found, and its terms of use.
+
+    Example: python -m bench data list
+    """
+    for row in datasets.listing():
+        console.print(
+            f"{row['name']:<10} {row['source']:<22} {row['file']}  {row['bytes']} bytes  {row['where']}", markup=False
+        )
+    for name, dataset in datasets.DATASETS.items():
+        console.print(f"{name}: {dataset.terms}", markup=False)
+    return 0
+
+
+@data.command("fetch")
+@click.argument("names", nargs=-1)
+def data_fetch(names: tuple[str, ...]) -> int:
+    """Download what is missing of the data sets NAMES (default: all).
+
+    Example: python -m bench data fetch mnist
+    """
+    for path in datasets.fetch(_dataset_names(names)):
+        console.print(str(path), markup=False)
+    return 0
+
+
+@data.command("verify")
+@click.argument("names", nargs=-1)
+def data_verify(names: tuple[str, ...]) -> int:
+    """Check every file that is here against its SHA-256.
+
+    Example: python -m bench data verify mnist
+    """
+    results = datasets.verify(_dataset_names(names))
+    for file, verdict in results:
+        console.print(f"{verdict:<10} {file}", markup=False)
+    return 0 if all(verdict == "ok" for _, verdict in results) else 1
+
+
+def _dataset_names(names: tuple[str, ...]) -> list[str]:
+    for name in names:
+        if name not in datasets.DATASETS:
+            raise UserError(f"unknown data set {name!r}; allowed are {', '.join(datasets.DATASETS)}")
+    return list(names or datasets.DATASETS)

@@ -1,0 +1,157 @@
+"""A folder of records: one JSON file a cell, written whole or not at all.
+
+DIR/sweep.json            what was asked for: name, title and cells
+DIR/records/<key>.json    {"sha256": of the record's canonical JSON, "record": …}
+DIR/set_aside/            files that were cut, edited or written by a newer version, and why
+DIR/cache/                references, shared by cells
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench import stamp
+from bench.cell import Cell
+from bench.errors import UserError
+from bench.record import SCHEMA, Record
+from bench.sweep import Expanded
+
+
+class Store:
+    """Records of one sweep.  Reading never changes a good record; a bad file is moved aside and named."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records_folder = folder / "records"
+
+    @classmethod
+    def existing(cls, folder: Path) -> Store:
+        """A store that must be there already."""
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {str(folder)!r}; expected one that `python -m bench run` has written")
+        if not (folder / "records").is_dir():
+            raise UserError(
+                f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written"
+            )
+        return cls(folder)
+
+    def create(self) -> None:
+        """Make the folders; say in one line if that cannot be done."""
+        try:
+            self.records_folder.mkdir(parents=True, exist_ok=True)
+            probe = self.records_folder / f".probe-{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"--out {self.folder} cannot be written: {error.strerror or error}; give a folder that can"
+            ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One harness a store.  The lock dies with its process."""
+        with (self.folder / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(
+                    f"another run is working on {str(self.folder)!r}; wait for it, or give another --out"
+                ) from None
+            yield
+
+    # the sweep
+    def write_sweep(self, expanded: Expanded) -> None:
+        content = {
+            "name": expanded.name,
+            "title": expanded.title,
+            "left_out": expanded.left_out,
+            "cells": [c.model_dump() for c in expanded.cells],
+        }
+        self._replace(self.folder / "sweep.json", json.dumps(content, indent=1))
+
+    def sweep(self) -> Expanded | None:
+        """The sweep that the store was made for; None for a bare folder of records."""
+        try:
+            content = json.loads((self.folder / "sweep.json").read_text())
+            cells = tuple(Cell.model_validate(c) for c in content["cells"])
+        except (OSError, ValueError, KeyError, ValidationError):
+            return None
+        return Expanded(content["name"], content["title"], cells, content["left_out"])
+
+    # records
+    def write(self, record: Record) -> None:
+        body = record.model_dump(mode="json")
+        text = json.dumps({"sha256": _digest(body), "record": body}, indent=1, ensure_ascii=False)
+        self._replace(self.records_folder / f"{record.key}.json", text)
+
+    def _replace(self, path: Path, text: str) -> None:
+        temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+        with temporary.open("w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+
+    def load(self) -> tuple[list[Record], list[str]]:
+        """All good records by key, and one line for every file that was set aside now."""
+        records, complaints = [], []
+        for path in sorted(self.records_folder.glob("*.json")):
+            record, reason = _read(path)
+            if record is None:
+                self._set_aside(path)
+                complaints.append(f"{path.name}: {reason}; set aside")
+            else:
+                records.append(record)
+        return records, complaints
+
+    def _set_aside(self, path: Path) -> None:
+        folder = self.folder / "set_aside"
+        folder.mkdir(exist_ok=True)
+        os.replace(path, folder / path.name)
+
+
+def is_stale(record: Record) -> bool:
+    """Has the code that made it changed?"""
+    return record.code.get("stamp") != stamp.stamp(record.cell)
+
+
+def read_cell(path: Path) -> Cell:
+    """The cell of one record file."""
+    if not path.is_file():
+        raise UserError(f"--cell {path}: there is no such record file")
+    record, reason = _read(path)
+    if record is None:
+        raise UserError(f"--cell {path}: {reason}")
+    return record.cell
+
+
+def _read(path: Path) -> tuple[Record | None, str]:
+    try:
+        content: Any = json.loads(path.read_text())
+        body = content["record"]
+    except (ValueError, KeyError, TypeError, OSError):
+        return None, "not a whole record"
+    if isinstance(body, dict) and body.get("schema_version", 0) > SCHEMA:
+        return None, f"written by a newer version (schema {body['schema_version']}, this is {SCHEMA})"
+    if content.get("sha256") != _digest(body):
+        return None, "edited by hand: its checksum does not fit"
+    try:
+        record = Record.model_validate(body)
+    except ValidationError as error:
+        return None, f"not a record of this version: {error.errors()[0]['msg']}"
+    if record.key != path.stem or record.cell.key != record.key:
+        return None, "named for another cell"
+    return record, ""
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
