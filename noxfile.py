@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import nox
 
 nox.options.default_venv_backend = "virtualenv"
@@ -19,7 +21,7 @@ def bench(session: nox.Session) -> None:
     _install(session, "all")
     arguments = session.posargs or ["quick"]
     session.run("python", "-m", "bench", "run", *arguments)
-    named = [a for flag, a in zip(arguments, arguments[1:]) if flag == "--out"]
+    named = [a for flag, a in itertools.pairwise(arguments) if flag == "--out"]
     if "--dry-run" not in arguments:
         stem = arguments[0].removesuffix(".toml").rpartition("/")[2]
         session.run("python", "-m", "bench", "report", named[0] if named else f"results/runs/{stem}")

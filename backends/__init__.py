@@ -20,8 +20,8 @@ DTYPES = ("float32", "float64")
 def load(name: str, dtype: str = "float32", device: str = "cpu") -> Backend:
     """The backend `name` on `device` ("cpu", "cuda", "cuda:1") in `dtype` ("float32", "float64").
 
-    Raises ValueError for a name or dtype that does not exist, and `Unavailable`, with what to do about it, for a framework
-    or a device that this machine does not have.
+    Raises ValueError for a name or dtype that does not exist, and `Unavailable`, with what to do about it, for a
+    framework or a device that this machine does not have.
     """
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; allowed are {', '.join(BACKENDS)}")

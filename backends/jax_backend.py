@@ -22,8 +22,8 @@ jax.config.update("jax_enable_x64", True)
 class Pull:
     """A pull-back that may leave a scan and enter another.
 
-    `varying` and `shared` are its residuals: after a scan, the first are stacked along the steps, the second (data, θ, …)
-    do not depend on the step and are kept once.  `order` says how the two interleave.
+    `varying` and `shared` are its residuals: after a scan, the first are stacked along the steps, the second
+    (data, θ, …) do not depend on the step and are kept once.  `order` says how the two interleave.
     """
 
     def __init__(self, varying: list, shared: list, order: tuple[bool, ...], treedef: Any, hook: Any = None) -> None:
@@ -159,8 +159,8 @@ class JaxBackend:
         varies, shapes = _varies(body, carry, x0)
         carried = len(jax.tree.leaves(shapes[0]))
         keep = varies[carried:]
-        # Outside the loop the residuals that no step changes come from one more evaluation at x_0, of which the compiler
-        # keeps only them.
+        # Outside the loop the residuals that no step changes come from one more evaluation at x_0, of which the
+        # compiler keeps only them.
         _, y0 = body(carry, x0)
         once = jax.tree.leaves(y0)
 
@@ -185,7 +185,7 @@ class JaxBackend:
     def compile(self, f: Callable) -> Callable:
         return jax.jit(f)
 
-    def prepare(self, f: Callable, *args: Tree) -> None:
+    def prepare(self, f: Any, *args: Tree) -> None:
         f.lower(*args).compile()
 
     def shapes(self, f: Callable, *args: Tree) -> Tree:
@@ -195,7 +195,7 @@ class JaxBackend:
         return jax.block_until_ready(tree)
 
     def memory_plan(self, f: Callable, *args: Tree) -> int | None:
-        jitted = f if hasattr(f, "lower") else jax.jit(f)
+        jitted: Any = f if hasattr(f, "lower") else jax.jit(f)
         analysis = jitted.lower(*args).compile().memory_analysis()
         return None if analysis is None else int(analysis.temp_size_in_bytes)
 
@@ -208,7 +208,7 @@ class JaxBackend:
 
 
 def _open_pulls(f: Callable, xs: Tree) -> tuple[Callable, Tree]:
-    """A body and xs without stacked pull-backs: their shared residuals are closed over, only the varying ones are sliced."""
+    """A body and xs without stacked pull-backs: shared residuals are closed over, varying ones sliced."""
     nodes, treedef = jax.tree.flatten(xs, is_leaf=_is_pull)
     if not any(map(_is_pull, nodes)):
         return f, xs

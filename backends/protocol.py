@@ -22,8 +22,9 @@ class Unavailable(RuntimeError):
 class Backend(Protocol):
     """One framework on one device in one floating-point type.
 
-    `xp` is the array namespace (array API names: `xp.concat`, `xp.sum(x, axis=0)`, …) for tasks and for a method's own
-    scalars.  Every array that `asarray` makes lives on `device`; floats take `dtype`, integers and booleans keep theirs.
+    `xp` is the array namespace (array API names: `xp.concat`, `xp.sum(x, axis=0)`, …) for tasks and for a method's
+    own scalars.  Every array that `asarray` makes lives on `device`; floats take `dtype`, integers and booleans keep
+    theirs.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Backend(Protocol):
         ...
 
     def compile(self, f: Callable) -> Callable:
-        """`f` the way this lane runs it: jitted in JAX, as it is in eager PyTorch.  Arguments and result are trees of arrays."""
+        """`f` the way this lane runs it: jitted in JAX, as it is in eager PyTorch.  Trees of arrays in and out."""
         ...
 
     def prepare(self, f: Callable, *args: Tree) -> None:
@@ -97,7 +98,7 @@ class Backend(Protocol):
         ...
 
     def memory_plan(self, f: Callable, *args: Tree) -> int | None:
-        """Bytes that `f(*args)` needs beside its arguments, as the framework itself plans or tracks them; None if it cannot say."""
+        """Bytes that `f(*args)` needs beside its arguments, as the framework plans or tracks them; None if unknown."""
         ...
 
     # the few pieces that the namespaces lack or that the frameworks differentiate differently

@@ -1,8 +1,8 @@
 """The protocol in PyTorch: classic autograd where it can be, `torch.func` inside the backend's own `vmap` and `jvp`.
 
 Classic autograd keeps no graph that a pull-back does not need: outside every other transform, `vjp` runs on detached
-leaves and returns a detached value, so a scan of steps is as light as a loop under `no_grad`.  Inside another transform of
-this backend, or where a primal itself requires a gradient (a user differentiates through us), the graph is recorded.
+leaves and returns a detached value, so a scan of steps is as light as a loop under `no_grad`.  Inside another transform
+of this backend, or where a primal itself requires a gradient (a user differentiates through us), the graph is recorded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from torch.utils._pytree import tree_leaves as dispatched_leaves
 from backends.protocol import Tree, Unavailable
 
 NAMESPACE = "hypergrad-bench"
+
+
+def _flatten(tree: Tree) -> tuple[list, Any]:
+    """The leaves of a tree and its structure."""
+    return optree.tree_flatten(tree, namespace=NAMESPACE)
 
 
 class Pull:
@@ -56,7 +61,7 @@ class _Pulls:
 
 
 class _KeepScalarDtype(TorchFunctionMode):
-    """In forward mode a 0-d float32 tensor times a Python float gets a float64 tangent; a tensor of its dtype does not."""
+    """In forward mode a 0-d float32 tensor times a Python float gets a float64 tangent; times a tensor it does not."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if len(args) == 2:
@@ -101,7 +106,7 @@ class LiveStorages(TorchDispatchMode):
 
 def _transforming() -> bool:
     """Is a `torch.func` transform open?  Classic autograd does not see through its wrappers."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class TorchBackend:
@@ -146,7 +151,7 @@ class TorchBackend:
         return sum(products[1:], start=products[0]) if products else torch.zeros((), dtype=self._float)
 
     def ravel(self, tree: Tree) -> tuple[torch.Tensor, Callable]:
-        leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
+        leaves, treedef = _flatten(tree)
         shapes, sizes = [leaf.shape for leaf in leaves], [leaf.numel() for leaf in leaves]
 
         def unravel(flat: torch.Tensor) -> Tree:
@@ -168,7 +173,7 @@ class TorchBackend:
 
     def _linearise(self, f: Callable, primals: tuple) -> tuple[Tree, Callable]:
         """f's value and its pull-back by classic autograd."""
-        flat, treedef = optree.tree_flatten(primals, namespace=NAMESPACE)
+        flat, treedef = _flatten(primals)
         recording = self._depth > 0 or (torch.is_grad_enabled() and any(p.requires_grad for p in flat))
         # An alias keeps a recorded primal's history and is still a point of its own to differentiate at.
         leaves = [
@@ -177,12 +182,12 @@ class TorchBackend:
         ]
         with self._inside():
             out = f(*treedef.unflatten(leaves))
-        outs, out_def = optree.tree_flatten(out, namespace=NAMESPACE)
+        outs, out_def = _flatten(out)
         active = [i for i, o in enumerate(outs) if o.requires_grad]
         wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
 
         def pull(cotangent: Tree, keep: bool = True) -> tuple:
-            cts = optree.tree_leaves(cotangent, namespace=NAMESPACE)
+            cts = self.leaves(cotangent)
             if len(cts) != len(outs):
                 raise ValueError(f"the cotangent has {len(cts)} arrays, the function's value has {len(outs)}")
             cts = [cts[i] for i in active]
@@ -231,24 +236,24 @@ class TorchBackend:
         return out, Pull(pull)
 
     def _vjp_transformed(self, f: Callable, primals: tuple) -> tuple[Tree, Callable]:
-        flat, treedef = optree.tree_flatten(primals, namespace=NAMESPACE)
+        flat, treedef = _flatten(primals)
         out_def: Any = None
 
         def of_leaves(*leaves: torch.Tensor) -> tuple:
             nonlocal out_def
-            outs, out_def = optree.tree_flatten(f(*treedef.unflatten(leaves)), namespace=NAMESPACE)
+            outs, out_def = _flatten(f(*treedef.unflatten(leaves)))
             return tuple(outs)
 
-        outs, pull = torch.func.vjp(of_leaves, *flat)
+        outs, pull = torch.func.vjp(of_leaves, *flat)  # pyright: ignore[reportAssignmentType]
 
         def pull_tree(cotangent: Tree) -> tuple:
-            return treedef.unflatten(pull(tuple(optree.tree_leaves(cotangent, namespace=NAMESPACE))))
+            return treedef.unflatten(pull(tuple(self.leaves(cotangent))))
 
         return out_def.unflatten(outs), pull_tree
 
     def jvp(self, f: Callable, primals: Any, tangents: Any) -> tuple[Tree, Tree]:
-        flat, treedef = optree.tree_flatten(tuple(primals), namespace=NAMESPACE)
-        dots = optree.tree_leaves(tuple(tangents), namespace=NAMESPACE)
+        flat, treedef = _flatten(tuple(primals))
+        dots = self.leaves(tuple(tangents))
         moving = [i for i, p in enumerate(flat) if p.is_floating_point()]
         out_def: Any = None
 
@@ -257,11 +262,11 @@ class TorchBackend:
             full = list(flat)
             for i, leaf in zip(moving, leaves):
                 full[i] = leaf
-            outs, out_def = optree.tree_flatten(f(*treedef.unflatten(full)), namespace=NAMESPACE)
+            outs, out_def = _flatten(f(*treedef.unflatten(full)))
             return tuple(outs)
 
         with _KeepScalarDtype():
-            outs, out_dots = torch.func.jvp(
+            outs, out_dots = torch.func.jvp(  # pyright: ignore[reportAssignmentType]
                 of_leaves, tuple(flat[i] for i in moving), tuple(dots[i].to(flat[i].dtype) for i in moving)
             )
         return out_def.unflatten(outs), out_def.unflatten(out_dots)
@@ -269,13 +274,13 @@ class TorchBackend:
     def vmap(self, f: Callable, in_axes: Any = 0) -> Callable:
         def mapped(*args: Tree) -> Tree:
             axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
-            flat, treedef = optree.tree_flatten(args, namespace=NAMESPACE)
+            flat, treedef = _flatten(args)
             flat_axes = [a for arg, axis in zip(args, axes) for a in self._axes(arg, axis)]
             out_def: Any = None
 
             def of_leaves(*leaves: torch.Tensor) -> tuple:
                 nonlocal out_def
-                outs, out_def = optree.tree_flatten(f(*treedef.unflatten(leaves)), namespace=NAMESPACE)
+                outs, out_def = _flatten(f(*treedef.unflatten(leaves)))
                 return tuple(outs)
 
             outs = torch.func.vmap(of_leaves, in_dims=tuple(flat_axes))(*flat)
@@ -293,7 +298,7 @@ class TorchBackend:
         self, f: Callable, carry: Tree, xs: Tree, *, length: int | None = None, reverse: bool = False
     ) -> tuple[Tree, Tree]:
         """A loop.  With no steps there are no ys to know the shape of: they are None, an empty tree."""
-        rows, xs_def = optree.tree_flatten(xs, namespace=NAMESPACE)
+        rows, xs_def = _flatten(xs)
         n = length if length is not None else int(rows[0].shape[0])
         if any(row.shape[0] != n for row in rows):
             raise ValueError(f"scan over arrays of different lengths: {[row.shape[0] for row in rows]}, expected {n}")
@@ -301,7 +306,7 @@ class TorchBackend:
         ys_def: Any = None
         for done, i in enumerate(reversed(range(n)) if reverse else range(n)):
             new, y = f(carry, xs_def.unflatten([row[i] for row in rows]))
-            ys, ys_def = optree.tree_flatten(y, namespace=NAMESPACE)
+            ys, ys_def = _flatten(y)
             if not done:
                 self._check_carry(carry, new)
                 stash = [self._stash(leaf, n) for leaf in ys]
@@ -315,7 +320,7 @@ class TorchBackend:
         return carry, ys_def.unflatten(stacked) if ys_def is not None else None
 
     def _stash(self, leaf: Any, n: int) -> Any:
-        """Where n values of a scan's output go.  A preallocated array: a list stacked at the end would double the peak."""
+        """Where n values of a scan's output go.  Preallocated: a list stacked at the end would double the peak."""
         if isinstance(leaf, Pull):
             return _Pulls([None] * n)
         if _transforming() or leaf.requires_grad:
@@ -324,7 +329,7 @@ class TorchBackend:
 
     def _check_carry(self, before: Tree, after: Tree) -> None:
         paths, old, before_def = optree.tree_flatten_with_path(before, namespace=NAMESPACE)
-        new, after_def = optree.tree_flatten(after, namespace=NAMESPACE)
+        new, after_def = _flatten(after)
         if before_def != after_def:
             raise TypeError(f"the scanned function changes the carry's structure from {before_def} to {after_def}")
         for path, a, b in zip(paths, old, new):

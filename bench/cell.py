@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+Dtype = Literal["float32", "float64"]
 Option = bool | int | float | str | None
 
 
@@ -18,8 +19,8 @@ class Cell(BaseModel):
     kind     "hypergradient": one λ, with bias, time, memory, counts; "landscape": the toy's λ over a 201 × 201 grid
     timed    whether the clock runs; timed cells run alone, the others may share the machine
 
-    The key is a readable name and eight hexadecimal digits of the SHA-256 of the canonical JSON, so that two cells never
-    share a file and a person finds one by eye.
+    The key is a readable name and eight hexadecimal digits of the SHA-256 of the canonical JSON, so that two cells
+    never share a file and a person finds one by eye.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -31,7 +32,7 @@ class Cell(BaseModel):
     method_options: dict[str, Option] = Field(default_factory=dict)
     backend: str
     device: str = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Dtype = "float32"
     horizon: int = Field(ge=1)
     seed: int = Field(default=0, ge=0)
     lam: str = "init"

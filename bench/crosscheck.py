@@ -87,14 +87,14 @@ def _traces(cell: Cell) -> Iterator[tuple[str, Callable]]:
     yield "init", lambda bk, problem, lam, data, xs: problem.init(problem.embed(lam, data), data)
     yield "init: vjp", partial(_pulled, "init")
     for t in range(cell.horizon):
-        yield f"step {t + 1}: call", lambda bk, *inputs, t=t: _iterate(bk, *inputs, t + 1)
+        yield f"step {t + 1}: call", partial(_iterate, t + 1)
         if t in (0, cell.horizon - 1):
             yield f"step {t + 1}: vjp", partial(_pulled, t)
             yield f"step {t + 1}: jvp", partial(_pushed, t)
     yield "direct term and ∂f/∂w: value_and_grad", _direct
 
 
-def _iterate(bk: Any, problem: Any, lam: Any, data: Any, xs: Any, n: int) -> Any:
+def _iterate(n: int, bk: Any, problem: Any, lam: Any, data: Any, xs: Any) -> Any:
     theta = problem.embed(lam, data)
     return bk.scan(
         lambda w, x: (problem.step(w, theta, data, x), None), problem.init(theta, data), head(bk, xs, n), length=n

@@ -13,6 +13,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,8 @@ def _start(threads: int, lane: int, cache: str, memory_limit: int | None) -> Non
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with suppress(OSError):  # not Linux: a worker then ends with its pipe
         ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    except OSError:
-        pass  # not Linux: a worker then ends with its pipe
     if memory_limit:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     global _runner
@@ -92,7 +91,7 @@ class Executor:
         if lane not in self.pools:
             self.pools[lane] = ProcessPool(
                 max_workers=1,
-                context=multiprocessing.get_context("spawn"),
+                context=multiprocessing.get_context("spawn"),  # pyright: ignore[reportArgumentType]
                 initializer=_start,
                 initargs=(self.threads, len(self.pools), str(self.cache), self.memory_limit),
             )

@@ -18,9 +18,14 @@ from tasks import TASKS
 
 def method_class(name: str) -> Callable[..., Any]:
     """The class of a method."""
-    if ":" in name:
-        return _from_file(name)
-    return _named(name, METHODS, "hypergrad_bench.methods", "method")
+    cls = _from_file(name) if ":" in name else _named(name, METHODS, "hypergrad_bench.methods", "method")
+    missing = [what for what in ("__call__", "check", "estimand") if what not in dir(cls)]
+    if missing or not isinstance(cls, type):
+        raise UserError(
+            f"method {name}: not a method class: it lacks {', '.join(missing) or 'being a class'}; "
+            "a method has estimand, check(problem, horizon) and __call__(bk, problem, hparams, data, xs)"
+        )
+    return cls
 
 
 def task_class(name: str) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ class _Part(BaseModel):
 
 
 class Bias(_Part):
-    """h against a reference h*, on dF/dλ.  Relative figures are None where h* is rounding, or where there is no reference."""
+    """h against a reference h*, on dF/dλ.  No relative figure where h* is rounding or does not exist."""
 
     relative: float | None = None  # ‖h − h*‖/‖h*‖
     absolute: float | None = None  # ‖h − h*‖
@@ -59,7 +59,7 @@ class Memory(_Part):
 
 
 class Sketch(_Part):
-    """h in 64 numbers or fewer, for certificates between frameworks: exact for N ≤ 64, else seeded ±1 projections / √64."""
+    """h in at most 64 numbers, for certificates: exact for N ≤ 64, else seeded ±1 projections / √64."""
 
     exact: bool
     values: list[float]

@@ -105,13 +105,13 @@ class _Lower:
         if m <= DENSE:
             H = np.stack([product(e) for e in np.eye(m)])
             return partial(np.linalg.solve, (H + H.T) / 2)
-        operator = LinearOperator((m, m), matvec=product, dtype=np.float64)
+        operator: Any = LinearOperator((m, m), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
         return lambda b: cg(operator, b, rtol=1e-14, maxiter=10 * m)[0]
 
     def solve(self, w: Any) -> Any:
         """w* by Newton from w, until ‖∇g‖ stops falling."""
         bk = self.bk
-        best = np.inf
+        best, last = np.inf, w
         while True:
             grad = flat(bk, self.grad(w))
             if not np.linalg.norm(grad) < best:

@@ -29,7 +29,7 @@ DIVERGED = 1e8  # ‖w_T‖ beyond this multiple of 1 + ‖w_0‖ is not a solut
 
 
 class Runner:
-    """Computes cells in this process; what cells share (data on the device, references, counts) is kept between them."""
+    """Computes cells in this process; what cells share (references, counts) is kept between them."""
 
     def __init__(self, cache: Path | None = None) -> None:
         self.references = ReferenceCache(cache)

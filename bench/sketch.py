@@ -10,8 +10,8 @@ WIDTH = 64
 
 
 def sketch(h: np.ndarray) -> Sketch:
-    """h itself for N ≤ 64; otherwise 64 random ±1 projections / √64, whose distances are those of the vectors within about
-    a fifth (Johnson–Lindenstrauss; the signs are the same for every vector of one length)."""
+    """h itself for N ≤ 64; otherwise 64 random ±1 projections / √64, whose distances are those of the vectors within
+    about a fifth (Johnson–Lindenstrauss; the signs are the same for every vector of one length)."""
     norm = float(np.linalg.norm(h))
     if h.size <= WIDTH:
         return Sketch(exact=True, values=h.tolist(), norm=norm)

@@ -12,7 +12,7 @@ from bench.cell import Cell
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
-_COMMON = (
+_COMMON: tuple[str, ...] = (
     "backends/protocol.py",
     "backends/hypergradient/protocol.py",
     "backends/counting.py",

@@ -6,14 +6,14 @@ import itertools
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from backends import BACKENDS, DTYPES
 from backends.hypergradient import InvalidOption
 from bench import plugins
-from bench.cell import Cell, Option
+from bench.cell import Cell, Dtype, Option
 from bench.errors import UserError
 
 PRESETS = Path(__file__).parent / "sweeps"
@@ -66,7 +66,7 @@ class Sweep(_Strict):
     """What a TOML file holds."""
 
     title: str
-    grid: list[Grid]
+    grid: list[Grid] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,17 @@ def read(name: str) -> tuple[str, Sweep]:
 def _first(error: ValidationError) -> str:
     """The first complaint of pydantic in one line."""
     e = error.errors()[0]
-    where = ".".join(str(part) for part in e["loc"])
+    loc = e["loc"]
+    if loc == ("grid",) and e["type"] != "extra_forbidden":
+        return "a sweep needs at least one [[grid]]"
+    inside = f"grid {loc[1] + 1}: " if loc[0] == "grid" and len(loc) > 1 and isinstance(loc[1], int) else ""
+    key = ".".join(str(part) for part in (loc[2:] if inside else loc))
     if e["type"] == "extra_forbidden":
-        owner = Sweep if len(e["loc"]) == 1 else Grid
-        return f"unknown key {where!r}; allowed are {', '.join(owner.model_fields)}"
+        owner = Grid if inside else Sweep
+        return f"{inside}unknown key {key!r}; allowed are {', '.join(owner.model_fields)}"
     if e["type"] == "missing":
-        return f"key {where!r} is missing"
-    return f"{where} = {e['input']!r} is not allowed: {e['msg']}"
+        return f"{inside}key {key!r} is missing"
+    return f"{inside}{key} = {e['input']!r} is not allowed: {e['msg']}"
 
 
 def expand(name: str, sweep: Sweep) -> Expanded:
@@ -140,7 +144,8 @@ def expand(name: str, sweep: Sweep) -> Expanded:
                 plugins.build(cls, options, f"{where}: method {row.name}")
                 axes = (grid.backend, grid.device, grid.dtype, grid.horizon, grid.seed, grid.lam)
                 for backend, device, dtype, horizon, seed, lam in itertools.product(*axes):
-                    if row.name in BOUND_BY_T and options.get("truncation", 0) > horizon:
+                    K = options.get("truncation")
+                    if row.name in BOUND_BY_T and isinstance(K, int) and horizon < K:
                         left_out += 1
                         continue
                     try:
@@ -152,7 +157,7 @@ def expand(name: str, sweep: Sweep) -> Expanded:
                             method_options=options,
                             backend=backend,
                             device=device,
-                            dtype=dtype,
+                            dtype=cast(Dtype, dtype),
                             horizon=horizon,
                             seed=seed,
                             lam=lam,
@@ -210,9 +215,8 @@ def narrow(
         cells = _filter(cells, condition)
     unique = tuple(dict.fromkeys(cells))
     if not unique:
-        raise UserError(
-            f"{expanded.name}: no cell is left; allowed backends are {', '.join(sorted({c.backend for c in expanded.cells}))}"
-        )
+        held = ", ".join(sorted({c.backend for c in expanded.cells}))
+        raise UserError(f"{expanded.name}: no cell is left; allowed backends are {held}")
     return Expanded(expanded.name, expanded.title, unique, expanded.left_out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tasks.hypercleaning import Hypercleaning
 from tasks.protocol import Problem, Task, TaskError
@@ -10,4 +11,4 @@ from tasks.quadratic import Quadratic
 
 __all__ = ["TASKS", "Problem", "Task", "TaskError"]
 
-TASKS: dict[str, Callable[..., Task]] = {"quadratic": Quadratic, "hypercleaning": Hypercleaning}
+TASKS: dict[str, Callable[..., Any]] = {"quadratic": Quadratic, "hypercleaning": Hypercleaning}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from backends.hypergradient.protocol import Hypergrad, InvalidOption, Problem, Sizes
 
@@ -25,9 +25,9 @@ class Task(Protocol):
     datasets    the data sets that it reads, by the names of `tasks.data`
     """
 
-    points: tuple[str, ...]
-    stochastic: bool
-    convex: bool
+    points: ClassVar[tuple[str, ...]]
+    stochastic: ClassVar[bool]
+    convex: ClassVar[bool]
 
     @property
     def datasets(self) -> tuple[str, ...]: ...

@@ -26,7 +26,7 @@ class Case:
 
 
 def generic(m: int = 3, n: int = 4, p: int = 2, horizon: int = 6, seed: int = 0) -> Case:
-    """Any Φ: not a gradient step, time-varying, with a non-symmetric A_t; trees for w, λ, θ and xs; w_0 and f depend on λ.
+    """Any Φ: no gradient step, time-varying, non-symmetric A_t; trees for w, λ, θ and xs; w_0 and f depend on λ.
 
     M = m + 2, N = n + 1, P = p + m + 1: with the defaults 5, 5, 6; choose sizes with P ≠ N ≠ M.
     """
@@ -78,8 +78,10 @@ def generic(m: int = 3, n: int = 4, p: int = 2, horizon: int = 6, seed: int = 0)
     return Case(f"generic-{m}-{n}-{p}", make, hparams, data, xs)
 
 
-def convex(m: int = 4, n: int = 3, horizon: int = 12, rate: float = 0.2, at_optimum: bool = False, seed: int = 1) -> Case:
-    """Φ a gradient step on g = ½ wᵀHw + ¼ε Σw⁴ − wᵀ(Cθ + c) with H ≽ I, every other term non-zero; `at_optimum`: w_0 = w*."""
+def convex(
+    m: int = 4, n: int = 3, horizon: int = 12, rate: float = 0.2, at_optimum: bool = False, seed: int = 1
+) -> Case:
+    """Φ a gradient step on g = ½ wᵀHw + ¼ε Σw⁴ − wᵀ(Cθ + c) with H ≽ I, every term non-zero; `at_optimum`: w_0 = w*."""
     rng = np.random.default_rng(seed)
     Q = np.linalg.qr(rng.standard_normal((m, m)))[0]
     H = Q @ np.diag(np.linspace(1.0, 3.0, m)) @ Q.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from backends.hypergradient.cg import CG
 from backends.hypergradient.fmd import FMD
@@ -13,7 +14,7 @@ from backends.hypergradient.protocol import Hypergrad, InvalidOption, Method, Pr
 
 __all__ = ["METHODS", "Hypergrad", "InvalidOption", "Method", "Problem", "Sizes", "Unsupported"]
 
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: dict[str, Callable[..., Any]] = {
     "rmd": RMD,
     "krmd": KRMD,
     "fmd": FMD,
@@ -25,4 +26,4 @@ METHODS: dict[str, Callable[..., Method]] = {
     "native-cg": NativeCG,
     "native-neumann": NativeNeumann,
 }
-"""Name → class whose keyword arguments are the method's options (`truncation`, `stash`, `chunk`)."""
+"""Name → `Method` class whose keyword arguments are the method's options (`truncation`, `stash`, `chunk`)."""

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from backends.hypergradient.protocol import (
     Counts,
@@ -15,7 +16,6 @@ from backends.hypergradient.protocol import (
     Sizes,
     Tree,
     Unsupported,
-    add,
     check_truncation,
     length,
 )
@@ -40,12 +40,13 @@ class CG:
     def check(self, problem: Problem, horizon: int) -> None:
         if problem.inner_loss is None:
             raise Unsupported(
-                "cg: the problem has no inner_loss; CG needs a full-batch g(w, theta, data) with ∇_w g = 0 at Φ's fixed point"
+                "cg: the problem has no inner_loss; CG needs a full-batch g(w, theta, data) "
+                "with ∇_w g = 0 at Φ's fixed point"
             )
 
     def __call__(self, bk: Any, problem: Problem, hparams: Tree, data: Tree, xs: Tree) -> Hypergrad:
         self.check(problem, length(bk, xs))
-        xp, inner_loss = bk.xp, problem.inner_loss
+        xp, inner_loss = bk.xp, cast(Callable, problem.inner_loss)
         theta, pull_embed = bk.vjp(lambda lam: problem.embed(lam, data), hparams)
         w, _ = bk.scan(lambda w, x: (problem.step(w, theta, data, x), None), problem.init(theta, data), xs)
         value, (f_w, f_theta) = bk.value_and_grad(lambda w, theta: problem.outer_loss(w, theta, data), (0, 1))(w, theta)

@@ -2,7 +2,8 @@
 
     Z_0 = B_0,  Z_t = A_t Z_{t−1} + B_t;     h = Z_Tᵀ ∂f/∂w + ∂f/∂θ
 
-A column of Z is the tangent for one direction: of λ, or of that part of θ that `init` and `step` read, whichever has fewer.
+A column of Z is the tangent for one direction: of λ, or of that part of θ that `init` and `step` read, whichever has
+fewer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.hypergradient.protocol import Counts, Hypergrad, InvalidOption, Problem, Sizes, Tree, add, length, size
+from backends.hypergradient.protocol import Counts, Hypergrad, InvalidOption, Problem, Sizes, Tree, add, size
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class FMD:
     def cost(self, sizes: Sizes) -> Counts:
         n = min(sizes.N, sizes.lower)
         passes = -(-n // self.chunk)
-        embed = {"linearise": 1, "pull": 1} | ({"jvp": n} if sizes.N <= sizes.lower else {})
+        embed = {"linearise": 1, "pull": 1} | ({"jvp": n} if sizes.lower >= sizes.N else {})
         return {
             "step": {"call": passes * sizes.horizon, "jvp": n * sizes.horizon},
             "init": {"call": passes, "jvp": n},

@@ -62,7 +62,7 @@ def _implicit(problem: Problem, hparams: Tree, data: Tree, xs: Tree, pulled: Any
 
 
 def cg(problem: Problem, hparams: Tree, data: Tree, xs: Tree, K: int) -> Hypergrad:
-    g = problem.inner_loss
+    g: Any = problem.inner_loss
 
     def pulled(w: Tree, theta: Tree, f_w: Tree) -> Tree:
         grad_w = jax.grad(g)

@@ -103,7 +103,8 @@ def cg(problem: Problem, hparams: Tree, data: Tree, xs: Tree, K: int) -> Hypergr
         lam, theta, w, at = _at_last_iterate(problem, hparams, data, xs)
         value = problem.outer_loss(w, at, data)
         f_w, f_theta = _gradients(value, (w, at), retain_graph=True)
-        grad_w = _leaves(_gradients(problem.inner_loss(w, at, data), w, create_graph=True))
+        inner_loss: Any = problem.inner_loss
+        grad_w = _leaves(_gradients(inner_loss(w, at, data), w, create_graph=True))
         b = _leaves(f_w)
         v, r, p = [torch.zeros_like(x) for x in b], list(b), list(b)
         for _ in range(K):

@@ -91,7 +91,7 @@ class Sizes(NamedTuple):
 
 
 Counts = dict[str, dict[str, int]]
-"""{function: {kind: calls}}, functions `step init embed outer inner`, kinds `call linearise pull jvp`; zeros left out."""
+"""{function: {kind: calls}}, functions `step init embed outer inner`, kinds `call linearise pull jvp`; no zeros."""
 
 
 @runtime_checkable
@@ -118,7 +118,8 @@ def length(bk: Any, xs: Tree) -> int:
     leaves = bk.leaves(xs)
     if not leaves:
         raise InvalidOption(
-            "xs has no arrays: the horizon T is the leading axis of xs, so give arange(T) to a problem without per-step inputs"
+            "xs has no arrays: the horizon T is the leading axis of xs, "
+            "so give arange(T) to a problem without per-step inputs"
         )
     return int(leaves[0].shape[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ def table() -> bytes:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError(f"digits comes with scikit-learn, which cannot be imported ({error}): install it") from None
-    bunch = load_digits()
+    bunch: Any = load_digits()
     return np.column_stack([bunch.data, bunch.target]).astype(np.uint8).tobytes()
 
 
