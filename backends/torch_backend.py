@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -20,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves as dispatched_leaves
 
+from backends.hypergradient.protocol import Problem
 from backends.protocol import Tree, Unavailable
 
 NAMESPACE = "hypergrad-bench"
@@ -373,10 +375,25 @@ class TorchBackend:
 
 
 class CompiledTorchBackend(TorchBackend):
-    """PyTorch with the bodies of its loops compiled by `torch.compile`; the loops themselves stay eager."""
+    """PyTorch with Φ compiled by `torch.compile`; the loops over its steps stay eager.
+
+    Inside `vmap` and `jvp` (FMD) Φ runs as it is: `torch.compile` does not compile under the transforms of `torch.func`.
+    """
 
     name = "torch:compiled"
     lane = "compiled"
 
-    def compile_step(self, f: Callable) -> Callable:
-        return torch.compile(f, dynamic=False)
+    def compile(self, f: Callable) -> Callable:
+        """`f` is `partial(method, bk, problem)`: the same with the problem's `step` compiled."""
+        if not isinstance(f, partial):
+            return f
+        args = [self._with_compiled_step(a) if isinstance(a, Problem) else a for a in f.args]
+        return partial(f.func, *args, **f.keywords)
+
+    def _with_compiled_step(self, problem: Problem) -> Problem:
+        compiled = torch.compile(problem.step, dynamic=False)
+
+        def step(w: Tree, theta: Tree, data: Tree, x: Tree) -> Tree:
+            return (problem.step if _transforming() else compiled)(w, theta, data, x)
+
+        return problem.replace(step=step)
