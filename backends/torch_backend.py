@@ -377,7 +377,7 @@ class TorchBackend:
 class CompiledTorchBackend(TorchBackend):
     """PyTorch with Φ compiled by `torch.compile`; the loops over its steps stay eager.
 
-    Inside `vmap` and `jvp` (FMD) Φ runs as it is: `torch.compile` does not compile under the transforms of `torch.func`.
+    Inside `vmap` and `jvp` (FMD) Φ runs as it is: `torch.compile` does not work under `torch.func`.
     """
 
     name = "torch:compiled"

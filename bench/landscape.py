@@ -15,6 +15,7 @@ from tasks.quadratic import CURVATURE, closed_form
 
 SIDE = 201
 RANGE = 5.0
+DRAWN = 5  # every fifth point of the grid is kept for the figure
 
 
 def grid() -> np.ndarray:
@@ -30,23 +31,36 @@ def measure(bk: Any, task: Any, method: Any, truncation: int, horizon: int, seed
     data, xs = bk.asarray(data), bk.asarray(xs)
     points = grid()
 
-    def over_grid(estimator: Any) -> np.ndarray:
-        mapped = bk.compile(bk.vmap(lambda lam: estimator(bk, problem, lam, data, xs).grad))
-        return np.asarray(bk.to_numpy(mapped(bk.asarray(points))), np.float64)
+    def over_grid(estimator: Any) -> tuple[np.ndarray, np.ndarray]:
+        def at(lam: Any) -> tuple:
+            estimate = estimator(bk, problem, lam, data, xs)
+            return estimate.value, estimate.grad
 
-    h, dF = over_grid(method), over_grid(METHODS["rmd"]())
+        value, grad = bk.to_numpy(bk.compile(bk.vmap(at))(bk.asarray(points)))
+        return np.asarray(value, np.float64), np.asarray(grad, np.float64)
+
+    (value, h), (_, dF) = over_grid(method), over_grid(METHODS["rmd"]())
     norm_h, norm_dF = np.linalg.norm(h, axis=1), np.linalg.norm(dF, axis=1)
     cosine = np.sum(h * dF, axis=1) / (norm_h * norm_dF)
     # Near 1 the arc cosine loses half the digits; the sine does not.
     sine = np.abs(h[:, 0] * dF[:, 1] - h[:, 1] * dF[:, 0]) / (norm_h * norm_dF)
+    angle, ratio = np.degrees(np.arctan2(sine, cosine)), norm_h / norm_dF
     relative = np.linalg.norm(h - dF, axis=1) / norm_dF
     oracle = closed_form(points, truncation, horizon, task.rate)
     return Landscape(
         points=len(points),
-        largest_angle_deg=float(np.degrees(np.arctan2(sine, cosine)).max()),
-        median_norm_ratio=float(np.median(norm_h / norm_dF)),
+        largest_angle_deg=float(angle.max()),
+        median_norm_ratio=float(np.median(ratio)),
         bias_min=float(relative.min()),
         bias_max=float(relative.max()),
         bound=float((1 - task.rate * CURVATURE.min()) ** truncation),
         closed_form_error=float(np.linalg.norm(h - oracle, axis=1).max() / norm_dF.max()),
+        axis=_drawn(np.linspace(-RANGE, RANGE, SIDE)),
+        value=_drawn(value.reshape(SIDE, SIDE)),
+        angle_deg=_drawn(angle.reshape(SIDE, SIDE)),
+        norm_ratio=_drawn(ratio.reshape(SIDE, SIDE)),
     )
+
+
+def _drawn(table: np.ndarray) -> list:
+    return np.round(table[(slice(None, None, DRAWN),) * table.ndim], 6).tolist()

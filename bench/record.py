@@ -93,6 +93,10 @@ class Landscape(_Part):
     bias_max: float
     bound: float  # (1−γα)^K
     closed_form_error: float  # largest ‖h − closed form‖ over the largest ‖dF‖
+    axis: list[float]  # for the figure: every fifth point of each axis, and F, angle and ‖h‖/‖dF‖ there, [λ_1][λ_2]
+    value: list[list[float]]
+    angle_deg: list[list[float]]
+    norm_ratio: list[list[float]]
 
 
 class Record(_Part):

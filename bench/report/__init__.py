@@ -1,0 +1,31 @@
+"""Figures, tables and one page from records alone.  The same records give the same bytes.
+
+frame      records as one pandas table
+tables     what a reader looks up: cells, certificates, counts, memory, the toy, failures
+figures    what a reader looks at
+style      colours, markers and line styles that also work in black and white
+page       one HTML file that opens from disk without a network
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.record import Record
+from bench.report import figures, page, tables
+from bench.report.frame import frame, landscapes
+
+
+def write(records: list[Record], folder: Path, title: str, stale: frozenset[str]) -> list[Path]:
+    """Write `figures/`, `tables/` and `report.html` under a folder of records; return the files."""
+    rows, toy = frame(records, stale), landscapes(records)
+    made_tables = tables.every(rows, toy)
+    made_figures = figures.every(rows, records)
+    try:
+        files = [*tables.write(made_tables, folder / "tables"), *figures.write(made_figures, folder / "figures")]
+        html = folder / "report.html"
+        html.write_text(page.render(title, folder, records, rows, made_tables, made_figures))
+    except OSError as error:
+        raise UserError(f"the report cannot be written under {folder}: {error.strerror or error}") from error
+    return [*files, html]

@@ -1,0 +1,154 @@
+"""Records as one pandas table: a row a cell, a column a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.cell import Cell
+from bench.record import Bias, Record, Sketch
+
+BOUND = 1e-10  # relative difference of the frameworks in float64 that a certificate allows
+PAIR = ("torch", "jax")
+
+
+def frame(records: list[Record], stale: frozenset[str] = frozenset()) -> pd.DataFrame:
+    """One row for every hypergradient cell, in the order of the keys."""
+    certified = certificates(records)
+    chosen = [r for r in records if r.cell.kind == "hypergradient"]
+    return pd.DataFrame([_row(r, certified, r.key in stale) for r in chosen])
+
+
+def landscapes(records: list[Record]) -> pd.DataFrame:
+    """One row for every toy landscape: K, angle, norm ratio, bias."""
+    rows = []
+    for r in records:
+        if r.landscape is not None:
+            figures = r.landscape.model_dump(exclude={"axis", "value", "angle_deg", "norm_ratio"})
+            rows.append({"K": r.cell.truncation, "framework": r.cell.backend, **figures, "record": r.key})
+    return pd.DataFrame(rows).sort_values(["K", "framework"], ignore_index=True) if rows else pd.DataFrame(rows)
+
+
+def certificates(records: list[Record]) -> dict[str, tuple[float | None, str]]:
+    """For every estimate: the relative difference of torch and JAX in float64, or why there is none."""
+    twins: dict[str, dict[str, Record]] = {}
+    for r in records:
+        if r.cell.kind == "hypergradient" and r.cell.dtype == "float64" and r.cell.backend in PAIR:
+            twins.setdefault(_estimate(r.cell), {})[r.cell.backend] = r
+    return {key: _difference(pair) for key, pair in twins.items()}
+
+
+def _estimate(cell: Cell) -> str:
+    """What a certificate is about: the cell whatever its framework, precision, device and clock."""
+    return repr(sorted(cell.model_dump(exclude={"backend", "dtype", "timed", "device"}).items()))
+
+
+def _difference(pair: Mapping[str, Record]) -> tuple[float | None, str]:
+    sketches: list[Sketch] = []
+    for name in PAIR:
+        if name not in pair:
+            return None, f"no float64 record of {name}"
+        result = pair[name].result
+        if pair[name].status != "ok" or result is None:
+            return None, f"{name}: {pair[name].status}"
+        sketches.append(result.sketch)
+    a, b = (np.asarray(s.values) for s in sketches)
+    scale = max(np.linalg.norm(b), np.linalg.norm(a))
+    return (float(np.linalg.norm(a - b) / scale) if scale > 0 else 0.0), ""
+
+
+def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bool) -> dict[str, Any]:
+    cell, result = r.cell, r.result
+    difference, reason = certified.get(_estimate(cell), (None, "no float64 records"))
+    row: dict[str, Any] = {
+        "problem": problem(cell),
+        "lam": cell.lam,
+        "method": cell.method,
+        "series": series(cell),
+        "options": ", ".join(f"{k}={v}" for k, v in cell.method_options.items()),
+        "K": np.nan if cell.truncation is None else cell.truncation,
+        "T": cell.horizon,
+        "framework": cell.backend,
+        "device": cell.device,
+        "dtype": cell.dtype,
+        "seed": cell.seed,
+        "timed": cell.timed,
+        "status": r.status,
+        "reason": r.reason,
+        "certificate": difference,
+        "certified": difference is not None and difference <= BOUND,
+        "uncertified_because": reason or ("" if difference is None or difference <= BOUND else "the frameworks differ"),
+        "machine": r.environment.get("fingerprint", ""),
+        "stale": stale,
+        "record": r.key,
+    }
+    if result is None:
+        return row
+    time, memory = result.time, result.memory
+    return row | {
+        **result.sizes,
+        "value": result.value,
+        "norm": result.norm,
+        **_bias("exact", result.exact),
+        **_bias("implicit", result.implicit),
+        **_bias("implicit_wT", result.implicit_wT),
+        "estimand": result.estimand,
+        "median_s": time.median if time else np.nan,
+        "low_s": float(np.quantile(time.values, 0.25)) if time else np.nan,
+        "high_s": float(np.quantile(time.values, 0.75)) if time else np.nan,
+        "calls": len(time.values) if time else 0,
+        "iqr_ratio": time.iqr_ratio if time else np.nan,
+        "compile_s": time.compile if time and time.compile is not None else np.nan,
+        "lane": time.lane if time else "",
+        "flags": ", ".join(time.flags) if time else "",
+        "law_bytes": _number(memory.law),
+        "plan_bytes": _number(memory.plan),
+        "resident_bytes": _number(memory.resident),
+        "counted": calls(result.counts),
+        "by_formula": calls(result.cost),
+        **{f"metric_{name}": v for name, v in result.metrics.items()},
+        **{f"stat_{name}": v for name, v in result.stats.items()},
+    }
+
+
+def _bias(name: str, b: Bias) -> dict[str, Any]:
+    return {
+        f"{name}_bias": _number(b.relative),
+        f"{name}_absolute": _number(b.absolute),
+        f"{name}_cosine": _number(b.cosine),
+        f"{name}_descent": _number(b.descent),
+        f"{name}_reason": b.reason,
+    }
+
+
+def _number(x: float | None) -> float:
+    return math.nan if x is None else float(x)
+
+
+def problem(cell: Cell) -> str:
+    """The task with the options that were given, as in `hypercleaning (dataset=digits, train=200)`."""
+    options = ", ".join(f"{k}={v}" for k, v in cell.task_options.items())
+    return f"{cell.task} ({options})" if options else cell.task
+
+
+def series(cell: Cell) -> str:
+    """The method and the options that make a line of its own: all but K and chunk.  K-RMD's stash is always named."""
+    if cell.method in ("rmd", "krmd"):
+        return f"{cell.method} {cell.method_options.get('stash', 'iterates')}"
+    rest = [str(v) for k, v in cell.method_options.items() if k not in ("truncation", "chunk")]
+    return " ".join([cell.method, *rest])
+
+
+def calls(counts: dict[str, dict[str, int]] | None) -> str:
+    """`step: call 95, linearise 5, pull 5; …`."""
+    if counts is None:
+        return ""
+    return "; ".join(
+        f"{f}: " + ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items()))
+        for f, kinds in sorted(counts.items())
+        if kinds
+    )

@@ -1,0 +1,98 @@
+"""One HTML file: what was run, where, what it showed; figures and tables inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from html import escape
+from pathlib import Path
+from string import Template
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+from bench.record import Record
+from bench.report import style
+from bench.report.figures import Picture
+from bench.report.tables import Table, readable
+
+_PAGE = Template((Path(__file__).parent / "page.html").read_text())
+
+
+def render(
+    title: str, folder: Path, records: list[Record], rows: pd.DataFrame, tables: list[Table], pictures: list[Picture]
+) -> str:
+    """The page.  It loads nothing from anywhere."""
+    store = folder if not folder.is_absolute() else Path(folder.name)
+    return _PAGE.substitute(
+        title=escape(title),
+        summary=_summary(records, rows),
+        machines=_machines(records),
+        store=escape(str(store)),
+        contents="".join(f'<li><a href="#{p.stem}">{escape(p.stem)}</a></li>' for p in pictures)
+        + "".join(f'<li><a href="#table-{t.name}">table: {escape(t.name)}</a></li>' for t in tables),
+        figures="".join(_figure(p) for p in pictures),
+        tables="".join(_table(t) for t in tables),
+    )
+
+
+def _summary(records: list[Record], rows: pd.DataFrame) -> str:
+    counts = ", ".join(f"{n} {status}" for status, n in sorted(Counter(r.status for r in records).items()))
+    facts = [f"{len(records)} records: {counts}"]
+    if not rows.empty:
+        one = rows.drop_duplicates(["problem", "lam", "method", "options", "T", "seed"])
+        with_value = one[one.certificate.notna()]
+        facts.append(
+            f"certificates: {int(one.certified.sum())} of {len(one)} estimates agree between PyTorch and JAX in float64 "
+            f"to 1e-10"
+            + (
+                f", worst of those {with_value[with_value.certified].certificate.max():.1e}"
+                if one.certified.any()
+                else ""
+            )
+        )
+        if "counted" in rows:
+            counted = rows[rows.counted.fillna("") != ""]
+            facts.append(
+                f"counts: {int((counted.counted == counted.by_formula).sum())} of {len(counted)} equal the formula"
+            )
+        stale = int(rows.stale.sum())
+        if stale:
+            facts.append(f"{stale} rows are stale: the code that made them has changed since")
+    return "".join(f"<li>{escape(f)}</li>" for f in facts)
+
+
+def _machines(records: list[Record]) -> str:
+    seen = {}
+    for r in records:
+        e = r.environment
+        packages = ", ".join(f"{n} {v}" for n, v in sorted(e.get("packages", {}).items()))
+        seen[e["fingerprint"]] = (
+            f"{e['fingerprint']}: {e['cpu']}, {e['cores']} core(s) used, {e['ram_gib']} GiB, Python {e['python']}, {packages}"
+        )
+    return "".join(f"<li>{escape(text)}</li>" for _, text in sorted(seen.items()))
+
+
+def _figure(p: Picture) -> str:
+    with mpl.rc_context(style.RC):
+        buffer = io.BytesIO()
+        FigureCanvasSVG(p.figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure id="{p.stem}"><img src="data:image/svg+xml;base64,{image}" alt="{escape(p.caption)}">'
+        f"<figcaption>{escape(p.caption)}</figcaption></figure>\n"
+    )
+
+
+def _table(t: Table) -> str:
+    shown = readable(t.rows)
+    head = "".join(f"<th>{escape(c)}</th>" for c in shown.columns)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(x)}</td>" for x in row) + "</tr>" for row in shown.to_numpy())
+    opened = " open" if len(shown) <= 40 else ""
+    return (
+        f'<details id="table-{t.name}"{opened}><summary>{escape(t.name)} ({len(shown)} rows)</summary>'
+        f'<p>{escape(t.caption)}</p><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></details>\n"
+    )
