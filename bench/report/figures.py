@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 
 from bench.record import Record
 from bench.report import style
+from bench.report.frame import Frame
 
 ROUNDING = 1e-6  # a bias below this is drawn on the lowest line: in float32 it is nothing but rounding
 OURS = ("rmd", "krmd", "fmd", "cg", "neumann")
@@ -33,7 +34,7 @@ class Picture:
     figure: Figure
 
 
-def every(rows: pd.DataFrame, records: list[Record]) -> list[Picture]:
+def every(rows: Frame, records: list[Record]) -> list[Picture]:
     """All figures that these records can fill."""
     with mpl.rc_context(style.RC):
         return [*_landscape(records), *_per_problem(rows)]
@@ -54,7 +55,7 @@ def write(pictures: list[Picture], folder: Path) -> list[Path]:
     return files
 
 
-def _per_problem(rows: pd.DataFrame) -> Iterator[Picture]:
+def _per_problem(rows: Frame) -> Iterator[Picture]:
     if rows.empty or "exact_bias" not in rows:
         return
     ok = rows[rows.status == "ok"]
@@ -67,7 +68,7 @@ def _per_problem(rows: pd.DataFrame) -> Iterator[Picture]:
             yield from _cost(lane, f"{problem}, λ = {lam}", f"{stem}-{device}".replace(":", "-"), "memory")
 
 
-def _facts(rows: pd.DataFrame) -> str:
+def _facts(rows: Frame) -> str:
     one = rows.iloc[0]
     seeds = sorted(rows.seed.unique())
     over = f"seed {seeds[0]}" if len(seeds) == 1 else f"median of {len(seeds)} seeds"
@@ -77,7 +78,7 @@ def _facts(rows: pd.DataFrame) -> str:
 # quality against K
 
 
-def _quality(group: pd.DataFrame, problem: str, stem: str) -> Iterator[Picture]:
+def _quality(group: Frame, problem: str, stem: str) -> Iterator[Picture]:
     with_K = group[group.K.notna()]
     if with_K.empty:
         return
@@ -110,7 +111,7 @@ def _quality(group: pd.DataFrame, problem: str, stem: str) -> Iterator[Picture]:
         else:
             ax.axhline(1.0, color="#999999", linewidth=0.8, zorder=0)
     figure.suptitle(f"{problem}: T = {T}, {_facts(chosen)}", fontsize=9)
-    _legend(figure, chosen)
+    _legend(figure, chosen, columns=7)
     yield Picture(
         f"bias-{stem}",
         f"Bias, cosine and descent against K: {problem}, T = {T}, {_facts(chosen)}. Estimators without K are drawn at "
@@ -119,7 +120,7 @@ def _quality(group: pd.DataFrame, problem: str, stem: str) -> Iterator[Picture]:
     )
 
 
-def _K_axis(ax: Axes, rows: pd.DataFrame) -> None:
+def _K_axis(ax: Axes, rows: Frame) -> None:
     ax.set_xscale("log")
     ticks = [1, 5, 10, 25, 50, 100, 250, 500]
     high = max(rows.K.max(), rows["T"].max())
@@ -130,7 +131,7 @@ def _K_axis(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_xlabel("K (pull-backs of Φ)")
 
 
-def _lines(ax: Axes, rows: pd.DataFrame, x: str, y: str, spread: bool = False) -> None:
+def _lines(ax: Axes, rows: Frame, x: str, y: str, spread: bool = False) -> None:
     """A line a method and framework; a method without K stands at K = T."""
     placed = rows.assign(K=rows.K.fillna(rows["T"])) if x == "K" else rows
     placed = placed[placed[x] > 0]
@@ -147,7 +148,7 @@ def _lines(ax: Axes, rows: pd.DataFrame, x: str, y: str, spread: bool = False) -
                 ax.vlines(middle.index, low * scale, high * scale, color=looks["color"], linewidth=1.0)
 
 
-def _order(series: pd.Series) -> list[str]:
+def _order(series: Any) -> list[str]:
     known = list(OURS)
     rank = {
         s: (s.startswith("native-"), known.index(b) if b in known else 99, s)
@@ -157,15 +158,15 @@ def _order(series: pd.Series) -> list[str]:
     return sorted(rank, key=lambda s: rank[s])
 
 
-def _legend(figure: Figure, rows: pd.DataFrame) -> None:
+def _legend(figure: Figure, rows: Frame, columns: int) -> None:
     handles = []
     for series in _order(rows.series):
         single = rows[rows.series == series].K.isna().all()
-        looks = style.method(series) | ({"linestyle": "none"} if single else {"linewidth": 1.3})
+        looks: dict[str, Any] = style.method(series) | ({"linestyle": "none"} if single else {"linewidth": 1.3})
         handles.append(Line2D([], [], label=f"{series} (no K)" if single else series, **looks))
     for name in sorted(rows.framework.unique()):
         handles.append(Line2D([], [], color="#444444", marker="o", **style.framework(name, "#444444"), label=name))
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
 # time and memory against K and T
@@ -176,7 +177,7 @@ _AXES = {
 }
 
 
-def _cost(group: pd.DataFrame, problem: str, stem: str, what: str) -> Iterator[Picture]:
+def _cost(group: Frame, problem: str, stem: str, what: str) -> Iterator[Picture]:
     column, scale, label, title = _AXES[what]
     for dtype, rows in group.groupby("dtype", sort=True):
         rows = rows.assign(shown=rows[column] * scale)
@@ -196,9 +197,9 @@ def _cost(group: pd.DataFrame, problem: str, stem: str, what: str) -> Iterator[P
         if what == "memory":
             _law(panels[0], at_T, scale)
         if over_T:
-            for K, part in over_T:
+            for _, part in over_T:
                 _lines(panels[1], part, "T", "shown")
-                _name_ends(panels[1], part, "no K" if K is None else f"K = {K}")
+            _name_ends(panels[1], over_T)
             panels[1].set_xscale("log")
             ticks = sorted({int(t) for _, part in over_T for t in part["T"]})
             panels[1].set_xticks(ticks)
@@ -212,7 +213,7 @@ def _cost(group: pd.DataFrame, problem: str, stem: str, what: str) -> Iterator[P
             ax.set_ylabel(label)
         lane = f", machine {rows.machine.iloc[0]}" if what == "time" else ""
         figure.suptitle(f"{problem}: {_facts(at_T)}{lane}", fontsize=9)
-        _legend(figure, at_T)
+        _legend(figure, at_T, columns=6 if over_T else 4)
         extra = (
             "Vertical bars are quartiles of the timed calls."
             if what == "time"
@@ -226,31 +227,37 @@ def _cost(group: pd.DataFrame, problem: str, stem: str, what: str) -> Iterator[P
         )
 
 
-def _swept_T(rows: pd.DataFrame) -> list[tuple[int | None, pd.DataFrame]]:
+def _swept_T(rows: Frame) -> list[tuple[int | None, Frame]]:
     """For each K the rows whose T is swept: at least three values of T."""
-    found: list[tuple[int | None, pd.DataFrame]] = []
+    found: list[tuple[int | None, Frame]] = []
     for _, part in rows.groupby("series", sort=True):
         if part.K.isna().all():
-            groups: list[tuple[Any, pd.DataFrame]] = [(None, part)]
+            groups: list[tuple[Any, Frame]] = [(None, part)]
         else:
             groups = list(part.groupby("K", sort=True))
         found += [(None if K is None else int(K), g) for K, g in groups if g["T"].nunique() >= 3]
     return found
 
 
-def _name_ends(ax: Axes, rows: pd.DataFrame, text: str) -> None:
-    """`text` at the right end of each line, once where two lines end together."""
-    last = rows[rows["T"] == rows["T"].max()].shown.sort_values()
-    named: list[float] = []
-    for value in last:
-        if all(abs(value / other - 1) > 0.25 for other in named):
-            ax.annotate(
-                text, (rows["T"].max(), value), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7
-            )
-            named.append(value)
+def _name_ends(ax: Axes, parts: list[tuple[int | None, Frame]]) -> None:
+    """K at the right end of the lines; lines that end together share one text."""
+    last = max(part["T"].max() for _, part in parts)
+    ends = sorted((v, "no K" if K is None else f"{K}") for K, part in parts for v in part[part["T"] == last].shown)
+    clusters: list[tuple[list[float], list[str]]] = []
+    for value, text in ends:
+        if clusters and value / clusters[-1][0][-1] < 1.35:
+            clusters[-1][0].append(value)
+            clusters[-1][1].append(text)
+        else:
+            clusters.append(([value], [text]))
+    for values, texts in clusters:
+        Ks = sorted({t for t in texts if t != "no K"}, key=int)
+        words = ([f"K = {', '.join(Ks)}"] if Ks else []) + (["no K"] if "no K" in texts else [])
+        at = (last, float(np.sqrt(values[0] * values[-1])))
+        ax.annotate("; ".join(words), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=7)
 
 
-def _law(ax: Axes, rows: pd.DataFrame, scale: float) -> None:
+def _law(ax: Axes, rows: Frame, scale: float) -> None:
     law = rows[(rows.series.str.startswith("krmd")) & ~rows.series.str.endswith("residuals")]
     if law.empty:
         return

@@ -12,18 +12,21 @@ import pandas as pd
 from bench.cell import Cell
 from bench.record import Bias, Record, Sketch
 
+Frame = Any
+"""A pandas DataFrame: its published types do not survive its own indexing."""
+
 BOUND = 1e-10  # relative difference of the frameworks in float64 that a certificate allows
 PAIR = ("torch", "jax")
 
 
-def frame(records: list[Record], stale: frozenset[str] = frozenset()) -> pd.DataFrame:
+def frame(records: list[Record], stale: frozenset[str] = frozenset()) -> Frame:
     """One row for every hypergradient cell, in the order of the keys."""
     certified = certificates(records)
     chosen = [r for r in records if r.cell.kind == "hypergradient"]
     return pd.DataFrame([_row(r, certified, r.key in stale) for r in chosen])
 
 
-def landscapes(records: list[Record]) -> pd.DataFrame:
+def landscapes(records: list[Record]) -> Frame:
     """One row for every toy landscape: K, angle, norm ratio, bias."""
     rows = []
     for r in records:

@@ -10,19 +10,19 @@ from pathlib import Path
 from string import Template
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from bench.record import Record
 from bench.report import style
 from bench.report.figures import Picture
+from bench.report.frame import Frame
 from bench.report.tables import Table, readable
 
 _PAGE = Template((Path(__file__).parent / "page.html").read_text())
 
 
 def render(
-    title: str, folder: Path, records: list[Record], rows: pd.DataFrame, tables: list[Table], pictures: list[Picture]
+    title: str, folder: Path, records: list[Record], rows: Frame, tables: list[Table], pictures: list[Picture]
 ) -> str:
     """The page.  It loads nothing from anywhere."""
     store = folder if not folder.is_absolute() else Path(folder.name)
@@ -38,15 +38,15 @@ def render(
     )
 
 
-def _summary(records: list[Record], rows: pd.DataFrame) -> str:
+def _summary(records: list[Record], rows: Frame) -> str:
     counts = ", ".join(f"{n} {status}" for status, n in sorted(Counter(r.status for r in records).items()))
     facts = [f"{len(records)} records: {counts}"]
     if not rows.empty:
         one = rows.drop_duplicates(["problem", "lam", "method", "options", "T", "seed"])
         with_value = one[one.certificate.notna()]
         facts.append(
-            f"certificates: {int(one.certified.sum())} of {len(one)} estimates agree between PyTorch and JAX in float64 "
-            f"to 1e-10"
+            f"certificates: {int(one.certified.sum())} of {len(one)} estimates agree between PyTorch and JAX in "
+            f"float64 to 1e-10"
             + (
                 f", worst of those {with_value[with_value.certified].certificate.max():.1e}"
                 if one.certified.any()
@@ -70,7 +70,8 @@ def _machines(records: list[Record]) -> str:
         e = r.environment
         packages = ", ".join(f"{n} {v}" for n, v in sorted(e.get("packages", {}).items()))
         seen[e["fingerprint"]] = (
-            f"{e['fingerprint']}: {e['cpu']}, {e['cores']} core(s) used, {e['ram_gib']} GiB, Python {e['python']}, {packages}"
+            f"{e['fingerprint']}: {e['cpu']}, {e['cores']} core(s) used, {e['ram_gib']} GiB, Python {e['python']}, "
+            f"{packages}"
         )
     return "".join(f"<li>{escape(text)}</li>" for _, text in sorted(seen.items()))
 

@@ -15,7 +15,7 @@ _METHODS = {
 _GUEST = ("#CC79A7", "X")
 _LINES = {"jax": "-", "torch": "--", "torch:compiled": ":"}
 
-RC = {
+RC: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,

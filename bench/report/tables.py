@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.report.frame import Frame
+
 OFF = 0.10  # plan against law: beyond this the row is marked
 HEAD = ["problem", "lam", "method", "options", "T", "framework", "dtype"]
 
@@ -18,10 +20,10 @@ class Table:
 
     name: str
     caption: str
-    rows: pd.DataFrame
+    rows: Frame
 
 
-def every(rows: pd.DataFrame, toy: pd.DataFrame) -> list[Table]:
+def every(rows: Frame, toy: Frame) -> list[Table]:
     """All tables that these records can fill."""
     made: list[Table] = []
     if not rows.empty:
@@ -47,7 +49,7 @@ def write(made: list[Table], folder: Path) -> list[Path]:
     return files
 
 
-def markdown(rows: pd.DataFrame) -> str:
+def markdown(rows: Frame) -> str:
     """A GitHub table."""
     shown = readable(rows)
     lines = ["| " + " | ".join(shown.columns) + " |", "|" + "---|" * len(shown.columns)]
@@ -55,7 +57,7 @@ def markdown(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def readable(rows: pd.DataFrame) -> pd.DataFrame:
+def readable(rows: Frame) -> Frame:
     """Every figure as text with four significant digits; what does not exist is a dash."""
     return pd.DataFrame({name: [_text(x) for x in rows[name]] for name in rows.columns}, dtype=object)
 
@@ -70,11 +72,11 @@ def _text(x: object) -> str:
     return "–" if x is None or x == "" else str(x)
 
 
-def _ok(rows: pd.DataFrame) -> pd.DataFrame:
+def _ok(rows: Frame) -> Frame:
     return rows[rows.status == "ok"]
 
 
-def _marks(rows: pd.DataFrame) -> list[str]:
+def _marks(rows: Frame) -> list[str]:
     """What a reader must know before using a row."""
     marks = []
     for row in rows.to_dict("records"):
@@ -86,10 +88,10 @@ def _marks(rows: pd.DataFrame) -> list[str]:
     return marks
 
 
-def _toy(toy: pd.DataFrame) -> Table:
+def _toy(toy: Frame) -> Table:
     return Table(
         "toy",
-        "The toy over 201 × 201 points of λ in [−5, 5]²: K-RMD's h against dF, both computed by the estimators in float64. "
+        "The toy over 201 × 201 points of λ in [−5, 5]²: K-RMD's h against dF, both by the estimators in float64. "
         "The bound is (1−γα)^K; the last figure is the distance to the closed form.",
         toy.rename(
             columns={
@@ -103,7 +105,7 @@ def _toy(toy: pd.DataFrame) -> Table:
     )
 
 
-def _certificates(rows: pd.DataFrame) -> Table:
+def _certificates(rows: Frame) -> Table:
     keys = ["problem", "lam", "method", "options", "T", "seed"]
     one = rows.drop_duplicates(keys)[[*keys, "certificate", "certified", "uncertified_because"]]
     one = one.rename(columns={"certificate": "relative difference", "uncertified_because": "reason"})
@@ -115,7 +117,7 @@ def _certificates(rows: pd.DataFrame) -> Table:
     )
 
 
-def _bias(rows: pd.DataFrame) -> Table:
+def _bias(rows: Frame) -> Table:
     ok = _ok(rows)
     columns = {
         "exact_bias": "‖h − dF‖/‖dF‖",
@@ -134,7 +136,7 @@ def _bias(rows: pd.DataFrame) -> Table:
     )
 
 
-def _time(rows: pd.DataFrame) -> Table:
+def _time(rows: Frame) -> Table:
     timed = _ok(rows)
     timed = timed[timed.median_s.notna()] if "median_s" in timed else timed.iloc[:0]
     if timed.empty:
@@ -153,13 +155,13 @@ def _time(rows: pd.DataFrame) -> Table:
     )
     return Table(
         "time",
-        "Wall time of one hypergradient: warm, synchronised, alone on the machine; compilation apart. Times of different "
-        "machines are not comparable.",
+        "Wall time of one hypergradient: warm, synchronised, alone on the machine; compilation apart. Times of "
+        "different machines are not comparable.",
         shown,
     )
 
 
-def _memory(rows: pd.DataFrame) -> Table:
+def _memory(rows: Frame) -> Table:
     ok = _ok(rows)
     ok = ok[ok.plan_bytes.notna()] if "plan_bytes" in ok else ok.iloc[:0]
     if ok.empty:
@@ -179,14 +181,14 @@ def _memory(rows: pd.DataFrame) -> Table:
     )
     return Table(
         "memory",
-        "Memory of one hypergradient three ways: the law (what the method must keep across steps), the framework's plan "
-        "(JAX: temporary bytes of the compiled call; torch: peak of live storages), growth of the resident set. "
+        "Memory of one hypergradient three ways: the law (what the method must keep across steps), the framework's "
+        "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages), growth of the resident set. "
         "A plan also holds the workspace of one step, which the law leaves out.",
         shown,
     )
 
 
-def _counts(rows: pd.DataFrame) -> Table:
+def _counts(rows: Frame) -> Table:
     ok = _ok(rows)
     if ok.empty or "counted" not in ok:
         return Table("counts", "", ok.iloc[:0])
@@ -199,7 +201,7 @@ def _counts(rows: pd.DataFrame) -> Table:
     )
 
 
-def _cells(rows: pd.DataFrame) -> Table:
+def _cells(rows: Frame) -> Table:
     columns = [*HEAD, "device", "seed", "M", "N", "P", "lower", "value", "norm", "exact_bias", "median_s", "plan_bytes"]
     columns += [c for c in rows.columns if c.startswith(("metric_", "stat_"))]
     shown = rows[[c for c in columns if c in rows.columns]].assign(
@@ -208,7 +210,7 @@ def _cells(rows: pd.DataFrame) -> Table:
     return Table("cells", "Every cell with its certificate (relative difference of the frameworks in float64).", shown)
 
 
-def _failures(rows: pd.DataFrame) -> Table:
+def _failures(rows: Frame) -> Table:
     bad = rows[rows.status != "ok"]
     return Table(
         "failures",
