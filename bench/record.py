@@ -68,8 +68,8 @@ class Sketch(_Part):
 
 class Result(_Part):
     sizes: dict[str, int]  # horizon M N P lower
-    value: float
-    norm: float  # ‖h‖
+    value: float | None  # f(w_T, θ); None where it is not finite, here and below
+    norm: float | None  # ‖h‖
     exact: Bias  # against the exact finite-T hypergradient
     implicit: Bias  # against the implicit one at w*
     implicit_wT: Bias  # against the implicit one at w_T, CG's estimand
@@ -78,8 +78,8 @@ class Result(_Part):
     memory: Memory
     counts: dict[str, dict[str, int]] | None  # counted
     cost: dict[str, dict[str, int]] | None  # by formula
-    stats: dict[str, float]
-    metrics: dict[str, float]
+    stats: dict[str, float | None]
+    metrics: dict[str, float | None]
     estimand: str
 
 

@@ -38,6 +38,7 @@ class Runner:
     def compute(self, cell: Cell) -> Record:
         """The record of a cell.  Whatever goes wrong is a status and a reason, never an exception."""
         started, clock = datetime.now(UTC), time.perf_counter()
+        made_by = stamp.stamp(cell)  # before anything is imported
         overhead: dict[str, float] = {}
         outcome: dict[str, Any] = {}
         try:
@@ -57,7 +58,7 @@ class Runner:
             key=cell.key,
             cell=cell,
             environment=environment.describe(cell.device),
-            code={"version": stamp.VERSION, "stamp": stamp.stamp(cell)},
+            code={"version": stamp.VERSION, "stamp": made_by},
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - clock,
             overhead=overhead,
@@ -104,8 +105,8 @@ class Runner:
             "reason": reason,
             "result": Result(
                 sizes=sizes._asdict(),
-                value=value if math.isfinite(value) else math.inf,
-                norm=float(np.linalg.norm(h)) if np.isfinite(h).all() else math.inf,
+                value=_finite(value),
+                norm=_finite(np.linalg.norm(h)),
                 exact=bias(h, ref.exact, ref.floor) if finite else none,
                 implicit=bias(h, ref.implicit, ref.floor, ref.reason) if finite else none,
                 implicit_wT=bias(h, ref.implicit_wT, ref.floor, ref.reason) if finite else none,
@@ -116,8 +117,8 @@ class Runner:
                 ),
                 counts=counts,
                 cost=cost,
-                stats={k: float(bk.to_numpy(v)) for k, v in result.stats.items()},
-                metrics={k: float(bk.to_numpy(v)) for k, v in metrics.items()},
+                stats={k: _finite(bk.to_numpy(v)) for k, v in result.stats.items()},
+                metrics={k: _finite(bk.to_numpy(v)) for k, v in metrics.items()},
                 estimand=method.estimand,
             ),
         }
@@ -141,6 +142,11 @@ class Runner:
 
         made_by = cell.model_copy(update={"method": "native-rmd", "method_options": {}, "kind": "hypergradient"})
         return self.references.get(f"{cell.problem_key()} {cell.backend} {cell.device} {stamp.stamp(made_by)}", make)
+
+
+def _finite(x: Any) -> float | None:
+    """A number that JSON can hold."""
+    return float(x) if math.isfinite(x) else None
 
 
 def one_line(error: BaseException) -> str:

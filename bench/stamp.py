@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from backends import BACKENDS
@@ -49,10 +49,11 @@ def stamp(cell: Cell) -> str:
     """Twelve digits over the content of the cell's files."""
     digest = hashlib.sha256()
     for path in files(cell):
-        digest.update(f"{path.name}\0{_content(path, path.stat().st_mtime_ns)}\n".encode())
+        digest.update(f"{path.name}\0{_content(path)}\n".encode())
     return digest.hexdigest()[:12]
 
 
-@lru_cache(maxsize=512)
-def _content(path: Path, changed: int) -> str:
+@cache
+def _content(path: Path) -> str:
+    """Read once a process: a file that is edited during a run is not the one that the run has imported."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

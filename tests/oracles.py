@@ -1,6 +1,6 @@
 """Hypergradients by other derivations: dense Jacobians in NumPy, central differences, Krylov spaces.  Nothing of ours.
 
-The Jacobians A_t = ∂Φ/∂w, B_t = ∂Φ/∂θ, the derivatives of f, init and embed come from jax.jacrev of the plain functions;
+The Jacobians A_t = ∂Φ/∂w, B_t = ∂Φ/∂θ and the derivatives of f, init and embed come from jax.jacrev of the functions;
 the recursions below are NumPy on matrices and know no pull-back.
 """
 

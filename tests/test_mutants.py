@@ -24,6 +24,9 @@ TRANSPOSED = """A_alpha, B_alpha = opened(point)(alpha)
             B_alpha = to_theta(bk.ravel(B_alpha)[0])
 """
 
+LEAK = """leak = bk.vjp(lambda th: problem.init(th, data), theta)[1](alpha)[0]
+        (grad,) = pull_embed(add(bk, h, leak))"""
+
 # name: (method, file, [(text, text of the bug), …])
 MUTANTS = {
     "K-RMD: one pull-back too few": (
@@ -56,7 +59,7 @@ MUTANTS = {
             ),
             (
                 "(grad,) = pull_embed(h)",
-                "leak = bk.vjp(lambda th: problem.init(th, data), theta)[1](alpha)[0]\n        (grad,) = pull_embed(add(bk, h, leak))",
+                LEAK,
             ),
         ],
     ),

@@ -94,8 +94,8 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
     time, memory = result.time, result.memory
     return row | {
         **result.sizes,
-        "value": result.value,
-        "norm": result.norm,
+        "value": _number(result.value),
+        "norm": _number(result.norm),
         **_bias("exact", result.exact),
         **_bias("implicit", result.implicit),
         **_bias("implicit_wT", result.implicit_wT),

@@ -1,0 +1,165 @@
+"""Bad input: one line that says what came and what is allowed, a non-zero exit, no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as entry
+
+ROOT = Path(__file__).resolve().parent.parent
+GOOD = """title = "t"
+[[grid]]
+task = "quadratic"
+backend = "jax"
+horizon = 10
+method = [{ name = "rmd" }]
+"""
+METHOD = "method = [{ name = "
+
+
+def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `python -m bench ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        entry.main()
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def refused(monkeypatch, capsys, *arguments: str) -> str:
+    """The one line of a refusal."""
+    code, out, err = call(monkeypatch, capsys, *arguments)
+    assert code != 0
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    return err
+
+
+SWEEPS = {
+    "not TOML": ('title = "x', "not valid TOML"),
+    "empty": ("", "is empty"),
+    "binary": (b"\xfd\x00\x81", "cannot be read as TOML text"),
+    "no grid": ('title = "t"', "at least one"),
+    "empty grid": ('title = "t"\ngrid = []', "at least one"),
+    "unknown key": (GOOD + "foo = 3\n", "unknown key 'foo'; allowed are kind, task"),
+    "wrong type": (GOOD.replace("10", '"ten"'), "'ten' is not allowed"),
+    "negative T": (GOOD.replace("10", "-1"), "T is a whole number from 1"),
+    "unknown backend": (GOOD.replace('"jax"', '"jaxx"'), "'jaxx'; allowed are jax, torch"),
+    "unknown device": (GOOD + 'device = "tpu"\n', "'tpu'; allowed are cpu, cuda"),
+    "unknown dtype": (GOOD + 'dtype = "float16"\n', "'float16'; allowed are float32, float64"),
+    "unknown method": (GOOD.replace("rmd", "rmdd"), "'rmdd'; allowed are rmd, krmd"),
+    "unknown task": (GOOD.replace("quadratic", "quad"), "'quad'; allowed are quadratic"),
+    "unknown option": (GOOD.replace('"rmd"', '"rmd", stsh = "x"'), "no option 'stsh'; allowed are stash"),
+    "unknown stash": (GOOD.replace('"rmd"', '"rmd", stash = "x"'), "'x' is not allowed; allowed are iterates"),
+    "negative K": (GOOD.replace('"rmd"', '"krmd", truncation = -1'), "-1 is not allowed"),
+    "K missing": (GOOD.replace('"rmd"', '"krmd"'), "'truncation'"),
+    "unknown point": (GOOD + 'lam = "nowhere"\n', "'nowhere' is not a point of quadratic; allowed are init"),
+    "negative seed": (GOOD + "seed = -2\n", "seeds are whole numbers from 0"),
+    "task option": (GOOD + "task_options = { ratee = 3 }\n", "no option 'ratee'; allowed are rate"),
+    "task option's type": (GOOD + 'task_options = { rate = "fast" }\n', "its options are rate"),
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_bad_sweep_files(monkeypatch, capsys, tmp_path, name):
+    content, says = SWEEPS[name]
+    file = tmp_path / "sweep.toml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert says in refused(monkeypatch, capsys, "run", str(file), "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+METHOD_FILES = {
+    "missing": (None, "there is no file"),
+    "no class": ("x = 1", "has no class 'A'"),
+    "raises": ("raise RuntimeError('boom')", "raised RuntimeError: boom"),
+    "imports what is not there": ("import nonexistent_module", "ModuleNotFoundError"),
+    "exits": ("import sys; sys.exit(3)", "raised SystemExit"),
+    "syntax": ("def (", "raised SyntaxError"),
+    "no method": ("class A: pass", "it lacks __call__"[:8]),
+}
+
+
+@pytest.mark.parametrize("name", METHOD_FILES)
+def test_bad_method_files(monkeypatch, capsys, tmp_path, name):
+    content, says = METHOD_FILES[name]
+    file = tmp_path / "mine.py"
+    if content is not None:
+        file.write_text(content)
+    assert says in refused(monkeypatch, capsys, "run", "quick", "--method", f"{file}:A", "--dry-run")
+
+
+COMMANDS = {
+    "no sweep": (["run"], "allowed are cleaning"),
+    "unknown preset": (["run", "nope"], "unknown preset 'nope'; allowed are"),
+    "missing file": (["run", "nope.toml"], "there is no file 'nope.toml'"),
+    "backend": (["run", "quick", "--backend", "foo"], "allowed are jax, torch"),
+    "device": (["run", "quick", "--device", "tpu"], "allowed are cpu, cuda"),
+    "method": (["run", "quick", "--method", "foo"], "allowed are rmd, krmd"),
+    "only key": (["run", "quick", "--only", "foo=1"], "unknown key 'foo'; allowed are"),
+    "only value": (["run", "quick", "--only", "method=foo"], "no cell has method = 'foo'; allowed are"),
+    "only form": (["run", "quick", "--only", "method"], "expected KEY=VALUE"),
+    "option": (["run", "quick", "--bogus"], "--bogus"),
+    "number": (["run", "quick", "--workers", "x"], "--workers"),
+    "output": (["run", "quick", "--out", "/proc/nothing"], "cannot be written"),
+    "command": (["nope"], "unknown command 'nope'; allowed are"),
+    "data command": (["data", "nope"], "allowed are fetch, list, verify"),
+    "data set": (["data", "verify", "nope"], "unknown data set 'nope'; allowed are"),
+    "report nowhere": (["report", "/nowhere"], "there is no folder"),
+    "status nowhere": (["status", "/nowhere"], "there is no folder"),
+    "no folder": (["status"], "FOLDER"),
+    "cell": (["run", "--cell", "/nowhere.json"], "no such record"),
+    "crosscheck": (["crosscheck", "--only", "method=foo"], "allowed are"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_bad_commands(monkeypatch, capsys, tmp_path, name):
+    arguments, says = COMMANDS[name]
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(monkeypatch, capsys, *arguments)
+
+
+@pytest.mark.parametrize("command", ["report", "status"])
+def test_an_empty_folder_holds_no_records(monkeypatch, capsys, tmp_path, command):
+    assert "holds no records" in refused(monkeypatch, capsys, command, str(tmp_path))
+    (tmp_path / "records").mkdir()
+    assert "holds no records" in refused(monkeypatch, capsys, command, str(tmp_path))
+
+
+def test_a_good_sweep_can_be_looked_at_first(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "sweep.toml"
+    file.write_text(GOOD)
+    code, out, _ = call(monkeypatch, capsys, "run", str(file), "--dry-run", "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "cells       1" in out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["methods", "tasks", "--help", "--version"])
+def test_lists(monkeypatch, capsys, command):
+    code, out, _ = call(monkeypatch, capsys, command)
+    assert code == 0
+    assert out
+
+
+def test_every_command_has_an_example():
+    from bench.commands import cli
+
+    for name, command in cli.commands.items():
+        assert "Example: python -m bench" in (command.help or ""), name
+
+
+def test_as_a_program():
+    """The exit code of the real thing."""
+    result = subprocess.run(
+        [sys.executable, "-m", "bench", "run", "nope"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: unknown preset 'nope'")

@@ -1,0 +1,126 @@
+"""Deterministic gates: oracle calls, compilations, planned memory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import backends
+from backends.counting import count
+from backends.hypergradient import METHODS, Sizes
+from backends.hypergradient.protocol import size
+from tasks import TASKS
+from tests.grid import CONVEX, GENERIC
+
+T = 12
+TAKES_K = ("krmd", "cg", "neumann")
+DIGITS = TASKS["hypercleaning"](dataset="digits", train=20, validation=20, test=20)
+
+
+def _digits(bk):
+    data, xs = DIGITS.context(0, 0, T)
+    return DIGITS.problem(bk), bk.asarray(DIGITS.hparams(0)), bk.asarray(data), bk.asarray(xs)
+
+
+PROBLEMS = {"generic": GENERIC["M < N"].at, "convex": CONVEX["away"].at, "digits": _digits}
+
+
+def _variants(name: str, horizon: int):
+    Ks = [{"truncation": K} for K in (0, 1, 7, horizon) if horizon >= K] if name in TAKES_K else [{}]
+    stashes = [{"stash": s} for s in ("iterates", "residuals")] if name in ("rmd", "krmd") else [{}]
+    chunks = [{"chunk": c} for c in (1, 3, 256)] if name == "fmd" else [{}]
+    return [k | s | c for k in Ks for s in stashes for c in chunks]
+
+
+def _nonzero(counts):
+    return {f: {k: n for k, n in kinds.items() if n} for f, kinds in counts.items()}
+
+
+@pytest.mark.parametrize("where", PROBLEMS)
+@pytest.mark.parametrize("name", ["rmd", "krmd", "fmd", "cg", "neumann"])
+def test_counted_calls_are_the_formula(bk, name, where):
+    problem, hparams, data, xs = PROBLEMS[where](bk)
+    if name == "cg" and problem.inner_loss is None:
+        pytest.skip("CG needs an inner loss")
+    horizon = len(bk.leaves(xs)[0])
+    theta = problem.embed(hparams, data)
+    M = size(bk, problem.init(theta, data))
+    sizes = Sizes(horizon, M, size(bk, hparams), size(bk, theta), size(bk, problem.lower(theta)))
+    for options in _variants(name, horizon):
+        method = METHODS[name](**options)
+        assert count(bk, method, problem, hparams, data, xs) == _nonzero(method.cost(sizes)), options
+
+
+@pytest.mark.parametrize("stash", ["iterates", "residuals"])
+@pytest.mark.parametrize("K", [0, 1, 7, T])
+def test_krmd_counts_as_the_design_says(bk, stash, K):
+    """Step (call, linearise, pull): iterates T, K, K; residuals T − K, K, K.  Typed in here on purpose."""
+    counts = count(bk, METHODS["krmd"](truncation=K, stash=stash), *PROBLEMS["convex"](bk))
+    step = counts["step"]
+    expected = {"call": T if stash == "iterates" else T - K, "linearise": K, "pull": K}
+    assert step == {k: n for k, n in expected.items() if n}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_new_values_compile_nothing(name):
+    """New λ, data and xs of the same shapes: one compilation in all."""
+    bk = backends.load("jax", "float64")
+    case = CONVEX["away"]
+    problem, hparams, data, xs = case.at(bk)
+    options = {"truncation": 3} if name.removeprefix("native-") in TAKES_K else {}
+    f = bk.compile(partial(METHODS[name](**options), bk, problem))
+    seen = set()
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        lam = bk.asarray(rng.standard_normal(3))
+        other = data | {"target": bk.asarray(rng.standard_normal(4))}
+        seen.add(float(np.linalg.norm(bk.to_numpy(f(lam, other, xs + seed).grad))))
+    assert f._cache_size() == 1
+    assert len(seen) == 3
+    # Another horizon is another shape: the counter does count.
+    f(hparams, data, xs[:-1])
+    assert f._cache_size() == 2
+
+
+def _plan(bk, method, horizon: int):
+    problem, hparams, data, _ = _digits(bk)
+    xs = bk.asarray(DIGITS.context(0, 0, horizon)[1])
+    return bk.memory_plan(bk.compile(partial(method, bk, problem)), hparams, data, xs)
+
+
+M_BYTES = 8 * 65 * 10
+
+
+def test_krmd_iterates_memory_is_linear_in_K(bk):
+    Ks = np.array([5, 10, 20, 40, 80])
+    plans = np.array([_plan(bk, METHODS["krmd"](truncation=int(K)), 100) for K in Ks])
+    slope, intercept = np.polyfit(Ks, plans, 1)
+    assert 0.9 * M_BYTES <= slope <= 1.1 * M_BYTES
+    assert np.abs(plans - slope * Ks - intercept).max() <= 0.01 * plans.max()
+
+
+def test_krmd_memory_is_flat_in_T(bk):
+    short, long = (_plan(bk, METHODS["krmd"](truncation=5), horizon) for horizon in (100, 1000))
+    # A thousand numbers of per-step inputs are the caller's: 8 bytes a step may be copied, w_t may not.
+    assert abs(long - short) <= 0.01 * short + 8 * 900
+
+
+def test_rmd_memory_grows_with_T(bk):
+    """The other way round, so that the law is not true of anything."""
+    short, long = (_plan(bk, METHODS["rmd"](), horizon) for horizon in (100, 200))
+    assert long - short >= 0.9 * 100 * M_BYTES
+
+
+def test_cg_memory_is_flat_in_K_and_T(bk):
+    base = _plan(bk, METHODS["cg"](truncation=5), 100)
+    assert abs(_plan(bk, METHODS["cg"](truncation=50), 100) - base) <= 0.01 * base
+    assert abs(_plan(bk, METHODS["cg"](truncation=5), 1000) - base) <= 0.01 * base + 8 * 900
+
+
+def test_fmd_memory_grows_with_the_chunk_and_not_with_T(bk):
+    one, ten = (_plan(bk, METHODS["fmd"](chunk=c), 100) for c in (1, 10))
+    assert ten - one >= 0.9 * 9 * M_BYTES
+    longer = _plan(bk, METHODS["fmd"](chunk=10), 1000)
+    assert abs(longer - ten) <= 0.01 * ten + 8 * 900

@@ -1,0 +1,108 @@
+"""Figures, tables and page: from records alone, the same bytes each time, nothing lost on the way."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import report
+from bench.cell import Cell
+from bench.report.frame import certificates, frame
+from bench.runner import Runner
+
+METHODS = (("rmd", {}), ("fmd", {}), *(("krmd", {"truncation": K}) for K in (1, 5, 10)), ("cg", {"truncation": 2}))
+
+
+@pytest.fixture(scope="module")
+def records():
+    runner, made = Runner(), []
+    for backend in ("jax", "torch"):
+        for method, options in METHODS:
+            for dtype, timed in (("float64", False), ("float32", True)):
+                plain = {"task": "quadratic", "backend": backend, "horizon": 10, "dtype": dtype, "timed": timed}
+                made.append(runner.compute(Cell(method=method, method_options=options, **plain)))
+        land = Cell(
+            kind="landscape",
+            task="quadratic",
+            method="krmd",
+            method_options={"truncation": 5},
+            backend=backend,
+            dtype="float64",
+            horizon=20,
+        )
+        made.append(runner.compute(land))
+    made.append(runner.compute(Cell(task="quadratic", method="rmd", backend="jax", device="cuda:7", horizon=10)))
+    return made
+
+
+def test_every_record_is_in_the_table(records, tmp_path):
+    report.write(records, tmp_path, "T", frozenset())
+    cells = pd.read_csv(tmp_path / "tables" / "cells.csv")
+    toy = pd.read_csv(tmp_path / "tables" / "toy.csv")
+    assert sorted([*cells.record, *toy.record]) == sorted(r.key for r in records)
+    failures = pd.read_csv(tmp_path / "tables" / "failures.csv")
+    assert list(failures.status) == ["unavailable"]
+    assert "cuda:7" in failures.reason[0]
+
+
+def test_the_numbers_are_the_records(records, tmp_path):
+    report.write(records, tmp_path, "T", frozenset())
+    bias = pd.read_csv(tmp_path / "tables" / "bias.csv").set_index("record")
+    for r in records:
+        if r.status == "ok" and r.result is not None:
+            assert bias.loc[r.key, "‖h − dF‖/‖dF‖"] == r.result.exact.relative
+            assert bias.loc[r.key, "T"] == r.cell.horizon
+
+
+def test_the_same_records_give_the_same_bytes(records, tmp_path):
+    files = [
+        {p.relative_to(folder): p.read_bytes() for p in report.write(records, folder, "T", frozenset())}
+        for folder in (tmp_path / "a" / "x", tmp_path / "b" / "x")
+        if folder.mkdir(parents=True) is None
+    ]
+    assert files[0] == files[1]
+    assert {p.suffix for p in files[0]} == {".png", ".svg", ".csv", ".md", ".html"}
+
+
+def test_the_page_loads_nothing(records, tmp_path):
+    report.write(records, tmp_path, "T <b>&", frozenset())
+    html = (tmp_path / "report.html").read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", html)
+    assert "T &lt;b&gt;&amp;" in html
+    for r in records:
+        assert r.key in html
+    assert html.count("<figure") == len(list((tmp_path / "figures").glob("*.png")))
+
+
+def test_stale_and_uncertified_rows_are_marked(records):
+    key = records[0].key
+    rows = frame(records, frozenset([key])).set_index("record")
+    assert rows.stale[key]
+    assert rows.stale.sum() == 1
+    alone = frame([r for r in records if r.cell.backend == "jax"])
+    assert not alone.certified.any()
+    assert set(alone.uncertified_because) >= {"no float64 record of torch"}
+
+
+def test_a_certificate_compares_the_frameworks(records):
+    found = certificates(records)
+    assert len(found) == len(METHODS)
+    assert all(d is not None and d <= 1e-10 for d, _ in found.values())
+    torch = next(r for r in records if r.cell.backend == "torch" and r.cell.dtype == "float64" and r.result)
+    values = np.array(torch.result.sketch.values) * (1 + 1e-9)
+    sketch = torch.result.sketch.model_copy(update={"values": values.tolist()})
+    wrong = torch.model_copy(update={"result": torch.result.model_copy(update={"sketch": sketch})})
+    rows = frame([wrong if r is torch else r for r in records])
+    assert sorted(rows[~rows.certified].uncertified_because.unique()) == ["the frameworks differ"]
+
+
+def test_nothing_is_drawn_twice_over(tmp_path, records):
+    """A second report of fewer records leaves no file of the first behind."""
+    report.write(records, tmp_path, "T", frozenset())
+    report.write(records[:1], tmp_path, "T", frozenset())
+    assert not list(Path(tmp_path / "figures").glob("*.png"))
+    assert not (tmp_path / "tables" / "toy.csv").exists()

@@ -1,0 +1,239 @@
+"""Nothing lost, nothing computed twice, nothing read that is not whole; each failure one row."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.cell import Cell
+from bench.errors import UserError
+from bench.executor import Executor
+from bench.record import SCHEMA
+from bench.runner import Runner
+from bench.store import Store, is_stale
+
+ROOT = Path(__file__).resolve().parent.parent
+SWEEP = """title = "Small"
+[[grid]]
+task = "quadratic"
+backend = ["jax", "torch"]
+horizon = 20
+dtype = "float64"
+seed = [0, 1]
+timed = false
+method = [{ name = "rmd" }, { name = "krmd", truncation = [1, 5, 20] }, { name = "cg", truncation = [1, 2] }]
+"""
+CELLS = 24
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    file = folder / "small.toml"
+    file.write_text(SWEEP)
+    return subprocess.run(
+        [sys.executable, "-m", "bench", "run", str(file), "--out", str(folder / "out"), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in sorted((folder / "out" / "records").glob("*.json"))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    result = _run(folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+def test_a_second_run_computes_nothing_and_says_so(finished):
+    before = _contents(finished)
+    assert len(before) == CELLS
+    result = _run(finished)
+    assert result.returncode == 0
+    assert "nothing to compute" in result.stdout
+    assert _contents(finished) == before
+
+
+def _figures(record: str) -> dict:
+    """What of a record must not depend on when it was made."""
+    result = json.loads(record)["record"]["result"]
+    return {k: result[k] for k in ("value", "norm", "exact", "sketch", "counts", "cost")}
+
+
+@pytest.mark.parametrize("whom", ["harness", "worker"])
+def test_kill_9_loses_nothing(finished, tmp_path, whom):
+    file = tmp_path / "small.toml"
+    file.write_text(SWEEP)
+    command = [sys.executable, "-m", "bench", "run", str(file), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    records = tmp_path / "out" / "records"
+    wanted = random.Random(0).randint(2, CELLS // 2)
+    deadline = time.monotonic() + 120
+    while len(list(records.glob("*.json"))) < wanted and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    if whom == "harness":
+        process.kill()
+        process.wait()
+    else:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for child in children:
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+                break
+        process.wait(timeout=120)
+    survivors = _contents(tmp_path)
+    assert len(survivors) >= wanted
+    kept = {n: t for n, t in survivors.items() if json.loads(t)["record"]["status"] == "ok"}
+    assert len(kept) >= (wanted if whom == "harness" else CELLS - 3)
+    result = _run(tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    after = _contents(tmp_path)
+    assert {n: after[n] for n in kept} == kept, "a finished cell was computed again"
+    assert {n: _figures(t) for n, t in after.items()} == {n: _figures(t) for n, t in _contents(finished).items()}
+
+
+def test_cut_edited_and_newer_records_are_set_aside(finished, tmp_path):
+    records = tmp_path / "out" / "records"
+    records.mkdir(parents=True)
+    texts = _contents(finished)
+    names = list(texts)[:5]
+    for name in names:
+        (records / name).write_text(texts[name])
+    (records / names[0]).write_text(texts[names[0]][: len(texts[names[0]]) // 2])
+    edited = json.loads(texts[names[1]])
+    edited["record"]["result"]["value"] = 0.0
+    (records / names[1]).write_text(json.dumps(edited))
+    newer = json.loads(texts[names[2]])
+    newer["record"]["schema_version"] = SCHEMA + 1
+    (records / names[2]).write_text(json.dumps(newer))
+    os.replace(records / names[3], records / "another-name.json")
+    good, complaints = Store(tmp_path / "out").load()
+    assert [f"{r.key}.json" for r in good] == [names[4]]
+    for word in ("not a whole record", "edited by hand", "newer version", "named for another cell"):
+        assert sum(word in c for c in complaints) == 1
+    assert len(list((tmp_path / "out" / "set_aside").iterdir())) == 4
+    assert Store(tmp_path / "out").load()[1] == []
+
+
+def test_one_harness_a_store(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    with store.locked(), pytest.raises(UserError, match="another run"), Store(tmp_path).locked():
+        pass
+
+
+def test_changed_code_makes_a_record_stale(finished, monkeypatch):
+    record = Store(finished / "out").load()[0][0]
+    assert not is_stale(record)
+    monkeypatch.setattr("bench.stamp._content", lambda path: "other")
+    assert is_stale(record)
+
+
+GUEST = """
+import os, signal, time
+from dataclasses import dataclass
+from backends.hypergradient import METHODS
+
+class _Guest:
+    estimand = "exact"
+    def check(self, problem, horizon): pass
+    def __call__(self, *args):
+        self.fail()
+        return METHODS["rmd"]()(*args)
+
+@dataclass(frozen=True)
+class Segfault(_Guest):
+    def fail(self): os.kill(os.getpid(), signal.SIGSEGV)
+
+@dataclass(frozen=True)
+class Exit(_Guest):
+    def fail(self): os._exit(3)
+
+@dataclass(frozen=True)
+class Hang(_Guest):
+    def fail(self): time.sleep(600)
+
+@dataclass(frozen=True)
+class Raise(_Guest):
+    def fail(self): raise ZeroDivisionError("planted")
+
+@dataclass(frozen=True)
+class OutOfMemory(_Guest):
+    def fail(self):
+        import numpy
+        self_filling = numpy.ones(1 << 40)
+
+@dataclass(frozen=True)
+class NaN(_Guest):
+    def __call__(self, bk, problem, lam, data, xs):
+        r = METHODS["rmd"]()(bk, problem, lam, data, xs)
+        return r._replace(grad=bk.map(lambda h: h * float("nan"), r.grad))
+
+@dataclass(frozen=True)
+class Fine(_Guest):
+    def fail(self): pass
+"""
+PLANTED = {
+    "Segfault": ("error", "SIGSEGV"),
+    "Exit": ("error", "exit code 3"),
+    "Hang": ("timeout", "no result after"),
+    "Raise": ("error", "ZeroDivisionError: planted"),
+    "OutOfMemory": ("oom", "allocate"),
+    "NaN": ("nonfinite", "NaN"),
+    "Fine": ("ok", ""),
+}
+
+
+def test_each_failure_is_one_row(tmp_path):
+    file = tmp_path / "guest.py"
+    file.write_text(GUEST)
+    plain = {"task": "quadratic", "backend": "torch", "dtype": "float64", "horizon": 5, "timed": False}
+    cells = [Cell(method=f"{file}:{name}", **plain) for name in PLANTED]
+    with Executor(tmp_path / "cache", workers=1, timeout=15, threads=1) as executor:
+        records = {r.cell.method.rpartition(":")[2]: r for r in executor.run(cells)}
+    found = {n: (r.status, r.reason) for n, r in records.items()}
+    assert {n: s for n, (s, _) in found.items()} == {n: s for n, (s, _) in PLANTED.items()}, found
+    for name, (_, says) in PLANTED.items():
+        assert says in records[name].reason, records[name].reason
+        assert "\n" not in records[name].reason
+
+
+def test_a_missing_framework_is_a_row(monkeypatch):
+    monkeypatch.setitem(sys.modules, "backends.torch_backend", None)
+    monkeypatch.setattr("bench.runner._backend", __import__("backends").load)
+    record = Runner().compute(Cell(task="quadratic", method="rmd", backend="torch", horizon=5))
+    assert record.status == "unavailable"
+    assert "python -m pip install 'hypergrad-bench[torch]'" in record.reason
+
+
+def test_a_missing_device_is_a_row():
+    record = Runner().compute(Cell(task="quadratic", method="rmd", backend="jax", device="cuda:7", horizon=5))
+    assert record.status == "unavailable"
+    assert "cuda:7" in record.reason
+
+
+def test_an_unsupported_pair_is_a_row():
+    cell = Cell(task="quadratic", method="krmd", method_options={"truncation": 9}, backend="jax", horizon=5)
+    record = Runner().compute(cell)
+    assert record.status == "unsupported"
+    assert "allowed are 0 to 5" in record.reason
+
+
+def test_keys_are_names_of_their_own():
+    a = Cell(task="quadratic", method="rmd", backend="jax", horizon=5)
+    assert a.key != a.model_copy(update={"seed": 1}).key
+    assert a == Cell.model_validate_json(a.model_dump_json())
+    assert len({a, Cell.model_validate_json(a.model_dump_json())}) == 1
