@@ -16,7 +16,8 @@ Option = bool | int | float | str | None
 class Cell(BaseModel):
     """What is measured: task and sizes, method and options, lane, T, seed, and where λ stands.
 
-    kind     "hypergradient": one λ, with bias, time, memory, counts; "landscape": the toy's λ over a 201 × 201 grid
+    kind     "hypergradient": one λ, with bias, time, memory, counts; "landscape": the toy's λ over a 201 × 201 grid;
+             "calibration": the estimator's time beside its floors and its native idiom
     timed    whether the clock runs; timed cells run alone, the others may share the machine
 
     The key is a readable name and eight hexadecimal digits of the SHA-256 of the canonical JSON, so that two cells
@@ -25,7 +26,7 @@ class Cell(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["hypergradient", "landscape"] = "hypergradient"
+    kind: Literal["hypergradient", "landscape", "calibration"] = "hypergradient"
     task: str
     task_options: dict[str, Option] = Field(default_factory=dict)
     method: str

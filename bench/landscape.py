@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from backends.hypergradient import METHODS
+from bench.cell import Cell
 from bench.record import Landscape
 from tasks.quadratic import CURVATURE, closed_form
 
@@ -24,14 +25,19 @@ def grid() -> np.ndarray:
     return np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def measure(bk: Any, task: Any, method: Any, truncation: int, horizon: int, seed: int) -> Landscape:
+def measure(bk: Any, task: Any, method: Any, cell: Cell) -> dict[str, Any]:
     """The row of the table for one K."""
+    return {"status": "ok", "landscape": over_grid(bk, task, method, cell.truncation or 0, cell.horizon, cell.seed)}
+
+
+def over_grid(bk: Any, task: Any, method: Any, truncation: int, horizon: int, seed: int) -> Landscape:
+    """The estimates of one K at every point of the grid, against dF and the closed form."""
     problem = task.problem(bk)
     data, xs = task.context(seed, 0, horizon)
     data, xs = bk.asarray(data), bk.asarray(xs)
     points = grid()
 
-    def over_grid(estimator: Any) -> tuple[np.ndarray, np.ndarray]:
+    def everywhere(estimator: Any) -> tuple[np.ndarray, np.ndarray]:
         def at(lam: Any) -> tuple:
             estimate = estimator(bk, problem, lam, data, xs)
             return estimate.value, estimate.grad
@@ -39,7 +45,7 @@ def measure(bk: Any, task: Any, method: Any, truncation: int, horizon: int, seed
         value, grad = bk.to_numpy(bk.compile(bk.vmap(at))(bk.asarray(points)))
         return np.asarray(value, np.float64), np.asarray(grad, np.float64)
 
-    (value, h), (_, dF) = over_grid(method), over_grid(METHODS["rmd"]())
+    (value, h), (_, dF) = everywhere(method), everywhere(METHODS["rmd"]())
     norm_h, norm_dF = np.linalg.norm(h, axis=1), np.linalg.norm(dF, axis=1)
     cosine = np.sum(h * dF, axis=1) / (norm_h * norm_dF)
     # Near 1 the arc cosine loses half the digits; the sine does not.

@@ -99,6 +99,13 @@ class Landscape(_Part):
     norm_ratio: list[list[float]]
 
 
+class Calibration(_Part):
+    """Seconds of an estimator, its native idiom and its floors, called in turn: index i of every list is round i."""
+
+    lane: Literal["eager", "compiled", "jit"]
+    seconds: dict[str, list[float]]
+
+
 class Record(_Part):
     schema_version: int = SCHEMA
     key: str
@@ -107,6 +114,7 @@ class Record(_Part):
     reason: str = ""
     result: Result | None = None
     landscape: Landscape | None = None
+    calibration: Calibration | None = None
     environment: dict[str, Any]  # machine, packages, threads, fingerprint
     code: dict[str, str]  # version, stamp of the files that made it
     started: str  # UTC, ISO 8601

@@ -15,9 +15,10 @@ import backends
 from backends.counting import count
 from backends.hypergradient import InvalidOption, Sizes
 from backends.hypergradient.protocol import size
-from bench import environment, landscape, plugins, stamp
+from bench import environment, plugins, stamp
 from bench.cell import Cell
 from bench.errors import UserError
+from bench.kinds import KINDS
 from bench.measure import resident_peak, timing
 from bench.record import Bias, Memory, Record, Result
 from bench.reference import ReferenceCache, References, bias, flat, references
@@ -72,9 +73,8 @@ class Runner:
         method = plugins.build(plugins.method_class(cell.method), cell.method_options, f"method {cell.method}")
         problem = task.problem(bk)
         method.check(problem, cell.horizon)
-        if cell.kind == "landscape":
-            row = landscape.measure(bk, task, method, cell.truncation or 0, cell.horizon, cell.seed)
-            return {"status": "ok", "landscape": row}
+        if cell.kind in KINDS:
+            return KINDS[cell.kind](bk, task, method, cell)
         with _clock(overhead, "data"):
             hparams, data, xs = (bk.asarray(x) for x in _inputs(task, cell))
         f = bk.compile(partial(method, bk, problem))

@@ -33,8 +33,8 @@ def files(cell: Cell) -> list[Path]:
         names += [f"backends/{framework}_backend.py", f"backends/hypergradient/native_{framework}.py"]
     if cell.method in _METHODS:
         names.append(f"backends/hypergradient/{_METHODS[cell.method]}.py")
-    if cell.kind == "landscape":
-        names.append("bench/landscape.py")
+    if cell.kind != "hypergradient":
+        names.append(f"bench/{cell.kind}.py")
     paths = [ROOT / name for name in names]
     task = ROOT / "tasks" / f"{cell.task}.py"
     if task.exists():

@@ -49,7 +49,7 @@ class MethodRow(BaseModel):
 class Grid(_Strict):
     """A product of lists."""
 
-    kind: Literal["hypergradient", "landscape"] = "hypergradient"
+    kind: Literal["hypergradient", "landscape", "calibration"] = "hypergradient"
     task: str
     task_options: dict[str, Option] = Field(default_factory=dict)
     backend: list[str]
@@ -161,7 +161,7 @@ def expand(name: str, sweep: Sweep) -> Expanded:
                             horizon=horizon,
                             seed=seed,
                             lam=lam,
-                            timed=grid.timed and grid.kind == "hypergradient",
+                            timed=grid.timed and grid.kind != "landscape",
                         )
                     except ValidationError as error:
                         raise UserError(f"{where}: {_first(error)}") from error

@@ -31,7 +31,7 @@ TABLE = {
 
 @pytest.mark.parametrize("K", TABLE)
 def test_toy_table_by_the_estimators(bk, K):
-    row = landscape.measure(bk, TOY, METHODS["krmd"](truncation=K), K, 100, 0)
+    row = landscape.over_grid(bk, TOY, METHODS["krmd"](truncation=K), K, 100, 0)
     angle, ratio, low, high, bound = TABLE[K]
     assert row.points == 201**2
     assert round(row.largest_angle_deg, 2) == angle

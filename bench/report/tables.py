@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pandas as pd
 from bench.report.frame import Frame
 
 OFF = 0.10  # plan against law: beyond this the row is marked
+_ORDER = ["rmd iterates", "rmd residuals", "krmd iterates", "krmd residuals", "fmd", "cg", "neumann"]
 HEAD = ["problem", "lam", "method", "options", "T", "framework", "dtype"]
 
 
@@ -27,7 +30,15 @@ def every(rows: Frame, toy: Frame) -> list[Table]:
     """All tables that these records can fill."""
     made: list[Table] = []
     if not rows.empty:
-        made = [_certificates(rows), _bias(rows), _time(rows), _memory(rows), _counts(rows), _cells(rows)]
+        made = [
+            *_summaries(rows),
+            _certificates(rows),
+            _bias(rows),
+            _time(rows),
+            _memory(rows),
+            _counts(rows),
+            _cells(rows),
+        ]
     if not toy.empty:
         made.insert(0, _toy(toy))
     if not rows.empty:
@@ -103,6 +114,36 @@ def _toy(toy: Frame) -> Table:
             }
         ).drop(columns="points"),
     )
+
+
+def _summaries(rows: Frame) -> Iterator[Table]:
+    """For each problem, device and machine: what an estimate is worth and what it costs, a line an estimate."""
+    timed = _ok(rows)
+    timed = timed[timed.median_s.notna()] if "median_s" in timed else timed.iloc[:0]
+    for (problem, lam, device, machine), group in timed.groupby(["problem", "lam", "device", "machine"], sort=True):
+        T = group.groupby("T").size().idxmax()
+        group = group[(group["T"] == T) & (group["dtype"] == "float32")]
+        lines = []
+        for (series, K), part in group.groupby(["series", "K"], sort=False, dropna=False):
+            line = {"method": series, "K": K, "bias": part.exact_bias.median(), "cosine": part.exact_cosine.median()}
+            for name, one in part.groupby("framework", sort=True):
+                line |= {f"{name} (ms)": 1e3 * one.median_s.median(), f"{name} (MiB)": one.plan_bytes.median() / 2**20}
+            marks = [m for m in sorted(set(_marks(part))) if m]
+            lines.append(line | {"certificate": part.certificate.max(), "marks": "; ".join(marks)})
+        if not lines:
+            continue
+        one = group.iloc[0]
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{problem}-{lam}-{device}").strip("-")
+        order = [s for s in _ORDER if s in set(group.series)] + sorted(set(group.series) - set(_ORDER))
+        shown = pd.DataFrame(lines)
+        shown = shown.assign(rank=[order.index(s) for s in shown.method]).sort_values(["rank", "K"], kind="stable")
+        yield Table(
+            f"summary-{stem}",
+            f"{problem}, λ = {lam}, T = {T}, M = {int(one.M)}, N = {int(one.N)}, float32, {device}, machine {machine}: "
+            "bias and cosine against dF, median time and planned memory of one hypergradient, and the relative "
+            "difference of the frameworks in float64.",
+            shown.drop(columns="rank"),
+        )
 
 
 def _certificates(rows: Frame) -> Table:

@@ -1,0 +1,85 @@
+"""What an estimator's time is made of, and the time to beat: floors, both stashes and the native idiom, interleaved.
+
+One round calls every contestant once, so that a change of the machine's speed touches all of them; ratios are formed
+round by round.
+
+    floor of rmd, krmd, neumann    one T-scan of `step` and one scan of K pull-backs of it at one point
+    floor of the others            none is defined
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from backends.hypergradient import METHODS
+from backends.hypergradient.krmd import STASHES
+from backends.hypergradient.protocol import tail
+from bench.cell import Cell
+from bench.record import Calibration
+
+ROUNDS = 5
+SECONDS = 0.5  # of each contestant, at least
+MOST_ROUNDS = 200
+
+
+def measure(bk: Any, task: Any, method: Any, cell: Cell) -> dict[str, Any]:
+    """The seconds of every contestant, a list each, round by round."""
+    problem = task.problem(bk)
+    data, xs = task.context(cell.seed, 0, cell.horizon)
+    args = tuple(bk.asarray(x) for x in (task.hparams(cell.seed, cell.lam), data, xs))
+    calls = {name: bk.compile(f) for name, f in _contestants(bk, problem, method, cell)}
+    for f in calls.values():
+        bk.prepare(f, *args)
+        bk.wait(f(*args))
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    rounds, least = 0, 0.0
+    while rounds < ROUNDS or (least < SECONDS and rounds < MOST_ROUNDS):
+        for name, f in calls.items():
+            start = time.perf_counter()
+            bk.wait(f(*args))
+            seconds[name].append(time.perf_counter() - start)
+        rounds, least = rounds + 1, min(sum(values) for values in seconds.values())
+    return {"status": "ok", "calibration": Calibration(lane=bk.lane, seconds=seconds)}
+
+
+def _contestants(bk: Any, problem: Any, method: Any, cell: Cell) -> Iterator[tuple[str, Callable]]:
+    if cell.method in ("rmd", "krmd"):
+        for stash in STASHES:
+            yield f"{cell.method} {stash}", partial(replace(method, stash=stash), bk, problem)
+    else:
+        yield cell.method, partial(method, bk, problem)
+    native = METHODS.get(f"native-{cell.method}")
+    if native is not None:
+        options = {k: v for k, v in cell.method_options.items() if k == "truncation"}
+        yield f"native-{cell.method}", partial(native(**options), bk, problem)
+    if cell.method in ("rmd", "krmd", "neumann"):
+        yield "floor: steps", partial(_steps, bk, problem)
+        K = cell.horizon if cell.truncation is None else cell.truncation
+        if K:
+            yield "floor: pull-backs", partial(_pull_backs, bk, problem, K)
+
+
+def _steps(bk: Any, problem: Any, hparams: Any, data: Any, xs: Any) -> Any:
+    """T steps of Φ."""
+    theta = problem.embed(hparams, data)
+    return bk.scan(lambda w, x: (problem.step(w, theta, data, x), None), problem.init(theta, data), xs)[0]
+
+
+def _pull_backs(bk: Any, problem: Any, K: int, hparams: Any, data: Any, xs: Any) -> Any:
+    """K linearisations of Φ at w_0, each pulled back once."""
+    theta = problem.embed(hparams, data)
+    w = problem.init(theta, data)
+    T = bk.leaves(xs)[0].shape[0]
+
+    def back(carry: tuple, x: Any) -> tuple:
+        alpha, h = carry
+        _, pull = bk.vjp(lambda w, theta: problem.step(w, theta, data, x), w, theta)
+        A_alpha, B_alpha = pull(alpha)
+        return (A_alpha, bk.map(lambda a, b: a + b, h, B_alpha)), None
+
+    ones = bk.map(lambda leaf: leaf + 1, w)
+    return bk.scan(back, (ones, bk.map(lambda leaf: 0 * leaf, theta)), tail(bk, xs, T - K), length=K)[0]

@@ -1,0 +1,67 @@
+"""Ours against the native idiom and the floors, from calibration records: ratios round by round."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bench.record import Record
+from bench.report.frame import Frame, problem
+from bench.report.tables import Table
+from bench.stats import interval
+
+FLOORS = ("floor: steps", "floor: pull-backs")
+
+
+def table(records: list[Record]) -> Table:
+    """One line a calibration cell: the better of our stashes, native/ours and ours/floor."""
+    rows = [_row(r) for r in records if r.calibration is not None]
+    return Table(
+        "speed",
+        "Our estimator, the better of its two stashes, beside the native idiom of the framework and the floor (one scan "
+        "of T steps and one of K pull-backs), called in turn in one process. native/ours above 1: ours is faster. "
+        "Ratios are medians over rounds with 95 % intervals; the unit of replication is the round.",
+        rows_of(rows),
+    )
+
+
+def rows_of(rows: list[dict]) -> Frame:
+    """In the order of problem, framework, method, K."""
+    if not rows:
+        return pd.DataFrame(rows)
+    return pd.DataFrame(rows).sort_values(["problem", "framework", "method", "K"], ignore_index=True, kind="stable")
+
+
+def _row(r: Record) -> dict:
+    assert r.calibration is not None
+    seconds = {name: np.array(values) for name, values in r.calibration.seconds.items()}
+    stashes = {n: s for n, s in seconds.items() if n not in FLOORS and not n.startswith("native-")}
+    best = min(stashes, key=lambda n: float(np.median(stashes[n])))
+    ours = stashes[best]
+    native = seconds.get(f"native-{r.cell.method}")
+    floor = np.sum([seconds[n] for n in FLOORS], axis=0) if all(n in seconds for n in FLOORS) else None
+    return {
+        "problem": problem(r.cell),
+        "framework": r.cell.backend,
+        "device": r.cell.device,
+        "dtype": r.cell.dtype,
+        "method": r.cell.method,
+        "K": np.nan if r.cell.truncation is None else r.cell.truncation,
+        "T": r.cell.horizon,
+        "ours (ms)": 1e3 * float(np.median(ours)),
+        "best stash": best.partition(" ")[2],
+        "native (ms)": np.nan if native is None else 1e3 * float(np.median(native)),
+        "native/ours": _ratio(native, ours),
+        "iterates/floor": _ratio(seconds.get(f"{r.cell.method} iterates", ours), floor),
+        "ours/floor": _ratio(ours, floor),
+        "rounds": len(ours),
+        "machine": r.environment.get("fingerprint", ""),
+        "record": r.key,
+    }
+
+
+def _ratio(a: np.ndarray | None, b: np.ndarray | None) -> str:
+    if a is None or b is None:
+        return ""
+    found = interval(a / b, np.median)
+    return f"{found.middle:.2f} [{found.low:.2f}, {found.high:.2f}]"
