@@ -100,6 +100,8 @@ class JaxBackend:
         except (RuntimeError, IndexError) as error:
             reason = str(error).splitlines()[0] if str(error) else "no such device"
             raise Unavailable(f"jax has no device {device!r} here: {reason}") from error
+        if platform == "cuda":
+            jax.config.update("jax_default_matmul_precision", "highest")  # no TF32, as in the other framework
 
     # arrays and trees
     def asarray(self, x: Tree) -> Tree:

@@ -127,6 +127,8 @@ class TorchBackend:
             index = int(device.partition(":")[2] or 0)
             if index >= torch.cuda.device_count():
                 raise Unavailable(f"torch has no device {device!r} here: {torch.cuda.device_count()} CUDA devices")
+            # A float32 product is a float32 product in both frameworks: no TF32.
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._device = torch.device(device)
         self._depth = 0  # of this backend's own vjp and value_and_grad whose function is running now
 

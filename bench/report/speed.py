@@ -18,8 +18,8 @@ def table(records: list[Record]) -> Table:
     rows = [_row(r) for r in records if r.calibration is not None]
     return Table(
         "speed",
-        "Our estimator, the better of its two stashes, beside the native idiom of the framework and the floor (one scan "
-        "of T steps and one of K pull-backs), called in turn in one process. native/ours above 1: ours is faster. "
+        "Our estimator, the better of its two stashes, beside the native idiom of the framework and the floor (one "
+        "scan of T steps and one of K pull-backs), called in turn in one process. native/ours above 1: ours is faster. "
         "Ratios are medians over rounds with 95 % intervals; the unit of replication is the round.",
         rows_of(rows),
     )
