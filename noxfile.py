@@ -35,6 +35,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def stress(session: nox.Session) -> None:
+    """Fifty kill -9 at random moments over a sweep; nothing may be lost, halved or computed twice."""
+    _install(session, "all", "dev")
+    session.env["HYPERGRAD_BENCH_KILLS"] = "50"
+    session.run("python", "-m", "pytest", "tests/test_store.py", "-k", "kill_9", *session.posargs)
+
+
+@nox.session
 def crosscheck(session: nox.Session) -> None:
     """PyTorch against JAX in float64; fails when they disagree."""
     _install(session, "all")

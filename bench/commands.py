@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import backends
 from backends.hypergradient import METHODS
 from bench import crosscheck as cross
-from bench import plugins, stamp
+from bench import golden, plugins, stamp
 from bench.cell import Cell
+from bench.compare import compare
 from bench.errors import UserError
 from bench.executor import Executor
 from bench.record import Record
@@ -232,12 +233,7 @@ def status(folder: Path) -> int:
 
     Example: python -m bench status results/runs/quick
     """
-    store = Store.existing(folder)
-    records, complaints = store.load()
-    for line in complaints:
-        console.print(f"warning: {line}", markup=False)
-    if not records:
-        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
+    store, records = Store.existing(folder), _records(folder)
     _print_statuses(records)
     expanded = store.sweep()
     if expanded is not None:
@@ -274,17 +270,66 @@ def report(folder: Path) -> int:
     """
     from bench import report as pages
 
-    store = Store.existing(folder)
-    records, complaints = store.load()
-    for line in complaints:
-        console.print(f"warning: {line}", markup=False)
-    if not records:
-        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
+    store, records = Store.existing(folder), _records(folder)
     expanded = store.sweep()
     stale = frozenset(r.key for r in records if is_stale(r))
     written = pages.write(records, folder, expanded.title if expanded else folder.name, stale)
     console.print(f"{len(written)} files from {len(records)} records → {folder / 'report.html'}", markup=False)
     return 0
+
+
+@cli.command("compare")
+@click.argument("a", type=Path)
+@click.argument("b", type=Path)
+@click.option("--tolerance", type=click.FloatRange(0), default=0.0, help="Relative difference that a figure may have.")
+def compare_stores(a: Path, b: Path, tolerance: float) -> int:
+    """Hold the records of folder B against those of A; exit code 1 when a figure, a count or a plan differs.
+
+    Example: python -m bench compare results/quick results/runs/quick --tolerance 1e-9
+    """
+    found = compare(_records(a), _records(b), tolerance)
+    for d in found.differences:
+        console.print(f"DIFFERS  {d.key}  {d.what}: {d.a} | {d.b}", markup=False)
+    for name, keys in ((a, found.only_a), (b, found.only_b)):
+        for key in keys:
+            console.print(f"ONLY IN {name}  {key}", markup=False)
+    for lane, ratio in found.times.items():
+        console.print(
+            f"time B/A  {lane:<26} {ratio.middle:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] over {ratio.n} cells",
+            markup=False,
+        )
+    cells = len({d.key for d in found.differences})
+    console.print(
+        f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"
+    )
+    return 0 if found.same else 1
+
+
+@cli.command("golden")
+@click.argument("folder", type=Path)
+@click.option("--backend", type=click.Choice(cross.PAIR), default="jax", show_default=True)
+def golden_vectors(folder: Path, backend: str) -> int:
+    """Write the golden vectors: λ, data and every estimate of small problems, to check any library against.
+
+    Example: python -m bench golden results/golden
+    """
+    try:
+        files = golden.write(folder, backend)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+    for file in files:
+        console.print(str(file), markup=False)
+    return 0
+
+
+def _records(folder: Path) -> list[Record]:
+    """The records of a folder, which must hold some; bad files are set aside with a warning."""
+    records, complaints = Store.existing(folder).load()
+    for line in complaints:
+        console.print(f"warning: {line}", markup=False)
+    if not records:
+        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
+    return records
 
 
 # crosscheck

@@ -1,0 +1,81 @@
+"""Two stores against each other: figures, counts and plans cell by cell, times as ratios with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench.record import Record
+from bench.stats import Interval, interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of one cell that is not the same in both."""
+
+    key: str
+    what: str
+    a: Any
+    b: Any
+
+
+@dataclass
+class Comparison:
+    """What is the same, what is not, what only one store has, and how the times compare."""
+
+    equal: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    only_a: list[str] = field(default_factory=list)
+    only_b: list[str] = field(default_factory=list)
+    times: dict[str, Interval] = field(default_factory=dict)  # method and framework → time in B over time in A
+
+    @property
+    def same(self) -> bool:
+        return not (self.differences or self.only_a or self.only_b)
+
+
+def compare(a: Iterable[Record], b: Iterable[Record], tolerance: float = 0.0) -> Comparison:
+    """Hold B against A.  Figures must agree to `tolerance` (relative), counts, plans and statuses exactly."""
+    left, right = {r.key: r for r in a}, {r.key: r for r in b}
+    found = Comparison(only_a=sorted(left.keys() - right.keys()), only_b=sorted(right.keys() - left.keys()))
+    ratios: dict[str, list[float]] = {}
+    for key in sorted(left.keys() & right.keys()):
+        one, other = _figures(left[key]), _figures(right[key])
+        differing = [
+            Difference(key, what, one.get(what), other.get(what))
+            for what in sorted(one.keys() | other.keys())
+            if not _equal(one.get(what), other.get(what), tolerance)
+        ]
+        found.differences += differing
+        found.equal += not differing
+        times = [r.result.time if r.result else None for r in (left[key], right[key])]
+        if times[0] is not None and times[1] is not None:
+            lane = f"{left[key].cell.method} {left[key].cell.backend}"
+            ratios.setdefault(lane, []).append(times[1].median / times[0].median)
+    found.times = {lane: interval(values, np.median) for lane, values in sorted(ratios.items())}
+    return found
+
+
+def _figures(r: Record) -> dict[str, Any]:
+    """Everything of a record that does not depend on the hour or the machine's speed."""
+    figures: dict[str, Any] = {"status": r.status}
+    if r.result is not None:
+        part = r.result
+        figures |= {"value": part.value, "‖h‖": part.norm, "plan": part.memory.plan, "counts": part.counts}
+        figures |= {"cost": part.cost, **{f"metric {k}": v for k, v in part.metrics.items()}}
+        for name in ("exact", "implicit", "implicit_wT"):
+            bias = getattr(part, name)
+            figures |= {f"{name} bias": bias.relative, f"{name} cosine": bias.cosine, f"{name} descent": bias.descent}
+    if r.landscape is not None:
+        figures |= r.landscape.model_dump(include={"largest_angle_deg", "median_norm_ratio", "bias_min", "bias_max"})
+    return figures
+
+
+def _equal(a: Any, b: Any, tolerance: float) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=tolerance, abs_tol=0.0)
+    return bool(a == b)

@@ -1,0 +1,66 @@
+"""Golden vectors: small problems with λ, data and every estimator's hypergradient, for any library to check itself.
+
+One `<problem>.npz` a problem: `lam`, `T`, `data_*`, `value`, `w_T`, and for each estimate `h_<method>` or
+`h_<method>_K<K>`, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import backends
+from backends.hypergradient import METHODS
+from bench.reference import flat
+from tasks import TASKS
+
+PROBLEMS: dict[str, tuple[str, dict[str, Any], str, int]] = {
+    "quadratic": ("quadratic", {}, "init", 100),
+    "hypercleaning": (
+        "hypercleaning",
+        {"dataset": "digits", "train": 40, "validation": 30, "test": 30},
+        "informed",
+        25,
+    ),
+}
+"""name → (task, options, point of λ, T)."""
+KS = {"krmd": (0, 1, 5, 10, 25), "neumann": (0, 1, 5, 10, 25), "cg": (1, 2, 5)}
+
+
+def estimates() -> Iterator[tuple[str, Any]]:
+    """Every estimate by its name in the file."""
+    for name in ("rmd", "fmd"):
+        yield f"h_{name}", METHODS[name]()
+    for name, Ks in KS.items():
+        for K in Ks:
+            yield f"h_{name}_K{K}", METHODS[name](truncation=K)
+
+
+def vectors(problem: str, backend: str) -> dict[str, np.ndarray]:
+    """The content of one file, computed in one framework."""
+    name, options, point, T = PROBLEMS[problem]
+    bk, task = backends.load(backend, "float64"), TASKS[name](**options)
+    data, xs = task.context(0, 0, T)
+    lam = task.hparams(0, point)
+    args = tuple(bk.asarray(x) for x in (lam, data, xs))
+    found = {"lam": np.asarray(lam), "T": np.array(T)} | {f"data_{k}": np.asarray(v) for k, v in data.items()}
+    for key, method in estimates():
+        result = bk.compile(partial(method, bk, task.problem(bk)))(*args)
+        found |= {key: flat(bk, result.grad), "value": np.asarray(bk.to_numpy(result.value))}
+        found["w_T"] = np.asarray(bk.to_numpy(result.params))
+    return found
+
+
+def write(folder: Path, backend: str = "jax") -> list[Path]:
+    """All files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for problem in PROBLEMS:
+        file = folder / f"{problem}.npz"
+        np.savez_compressed(file, allow_pickle=False, **vectors(problem, backend))
+        files.append(file)
+    return files

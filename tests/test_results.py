@@ -1,0 +1,129 @@
+"""What is committed: README, tables, records and golden vectors say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import golden
+from bench.cell import Cell
+from bench.report.frame import certificates, frame, landscapes
+from bench.report.tables import every
+from bench.runner import Runner
+from bench.store import Store
+from tests.grid import relative
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+STORES = sorted(p.parent for p in RESULTS.glob("*/records"))
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("store", STORES, ids=lambda p: p.name)
+def test_committed_tables_are_those_of_the_records(store):
+    records, complaints = Store(store).load()
+    assert complaints == []
+    by_name = {t.name: t for t in every(frame(records), landscapes(records))}
+    committed = {p.stem for p in (store / "tables").glob("*.csv")} - {"speed"}
+    assert set(by_name) == committed
+    for name in committed - {"cells", "bias", "time"}:
+        mine = by_name[name].rows.to_csv(index=False)
+        # Whether a record is stale depends on today's code, not on the record.
+        assert _without_marks(mine) == _without_marks((store / "tables" / f"{name}.csv").read_text())
+
+
+def _without_marks(csv: str) -> str:
+    return re.sub(r"(;|,)? ?\bstale\b", "", csv)
+
+
+def test_readme_shows_the_committed_tables():
+    shown = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", README, re.DOTALL)
+    assert shown
+    for path, block in shown:
+        text = (ROOT / path).read_text()
+        assert block.strip() == text.strip(), f"README's table is not {path}"
+
+
+def test_readme_s_pictures_and_links_exist():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_readme_s_method_runs(tmp_path):
+    """The example is what a stranger copies first."""
+    code = next(b for b in _blocks(README, "python") if "class JacobianFree" in b)
+    file = tmp_path / "jacobian_free.py"
+    file.write_text(code)
+    assert len(code.splitlines()) <= 45
+    runner, options = Runner(), {"dataset": "digits", "train": 40, "validation": 40, "test": 40}
+    records = []
+    for backend in ("jax", "torch"):
+        for method, method_options in ((f"{file}:JacobianFree", {}), ("neumann", {"truncation": 1})):
+            cell = Cell(
+                task="hypercleaning",
+                task_options=options,
+                method=method,
+                method_options=method_options,
+                backend=backend,
+                dtype="float64",
+                horizon=10,
+                timed=False,
+            )
+            records.append(runner.compute(cell))
+    assert [r.status for r in records] == ["ok"] * 4
+    assert all(r.result.counts == r.result.cost for r in records)
+    assert all(d <= 1e-10 for d, _ in certificates(records).values())
+    # With A replaced by I it is Neumann's series of one term.
+    assert np.allclose(records[0].result.sketch.values, records[1].result.sketch.values, rtol=1e-12)
+
+
+def test_readme_s_first_use_runs():
+    code = next(b for b in _blocks(README, "python") if "hypergradient = bk.compile" in b)
+    names: dict = {}
+    exec(code, names)
+    assert names["grad"].shape == (200,)
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize("problem", golden.PROBLEMS)
+def test_golden_vectors(problem, framework):
+    stored = dict(np.load(RESULTS / "golden" / f"{problem}.npz"))
+    made = golden.vectors(problem, framework)
+    assert stored.keys() == made.keys()
+    for name, value in stored.items():
+        if not np.array_equal(value, made[name]):
+            assert relative(made[name].ravel(), value.ravel()) <= 1e-12, name
+
+
+def test_golden_page_s_check_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    exec(_blocks((RESULTS / "golden" / "README.md").read_text(), "python")[0], {})
+
+
+def test_golden_hypercleaning_is_the_page_s_formula():
+    """Central differences of F written from the page alone, in NumPy."""
+    v = dict(np.load(RESULTS / "golden" / "hypercleaning.npz"))
+    n = len(v["data_X"])
+
+    def loss(w, X, Y):
+        z = w @ X.T
+        return np.log(np.exp(z).sum(0)) - (Y * z).sum(0)
+
+    def F(lam):
+        theta, w = 1 / (1 + np.exp(-lam)), v["data_zero"]
+        for _ in range(int(v["T"])):
+            z = w @ v["data_X"].T
+            p = np.exp(z) / np.exp(z).sum(0)
+            w = w - ((theta * (p - v["data_Y"])) @ v["data_X"] / n + 0.002 * w)
+        return loss(w, v["data_X_val"], v["data_Y_val"]).mean()
+
+    assert F(v["lam"]) == pytest.approx(float(v["value"]), rel=1e-12)
+    slope = [(F(v["lam"] + e) - F(v["lam"] - e)) / 2e-4 for e in 1e-4 * np.eye(n)]
+    assert relative(np.array(slope), v["h_rmd"]) < 1e-6
