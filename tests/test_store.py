@@ -99,7 +99,8 @@ def test_kill_9_loses_nothing(finished, tmp_path, number):
     survivors = _contents(tmp_path)
     assert len(survivors) >= wanted
     kept = {n: t for n, t in survivors.items() if json.loads(t)["record"]["status"] == "ok"}
-    assert len(kept) >= (wanted if whom == "harness" else CELLS - 3)
+    lost = [json.loads(t)["record"]["reason"] for n, t in survivors.items() if n not in kept]
+    assert len(kept) >= (wanted if whom == "harness" else CELLS - 3), lost
     result = _run(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     after = _contents(tmp_path)
