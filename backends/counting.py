@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
@@ -18,24 +18,6 @@ from backends.hypergradient.protocol import Counts, Method, Problem
 Tree = Any
 
 FUNCTIONS = {"step": "step", "init": "init", "embed": "embed", "outer_loss": "outer", "inner_loss": "inner"}
-
-
-@dataclass(frozen=True)
-class _Tick:
-    """A pull-back's hook: hashable, and equal for every trace of the same pull-back."""
-
-    counter: Any
-    functions: tuple[tuple[str, int], ...]
-
-    def __call__(self) -> None:
-        for function, n in self.functions:
-            self.counter.tick(function, "pull", n)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Tick) and self.counter is other.counter and self.functions == other.functions
-
-    def __hash__(self) -> int:
-        return hash((id(self.counter), self.functions))
 
 
 class _Ledger:
@@ -50,6 +32,11 @@ class _Ledger:
         if kind == "pull" and self.kinds:
             return  # part of a larger linearisation or push-forward
         self.ticks[function, kind or (self.kinds[0] if self.kinds else "call")] += n * self.width
+
+    def pulled(self, functions: tuple[tuple[str, int], ...]) -> None:
+        """A pull-back of these functions was used."""
+        for function, n in functions:
+            self.tick(function, "pull", n)
 
     def within(self, kind: str, f: Callable) -> Callable:
         """`f`, with `kind` open while it runs."""
@@ -98,12 +85,17 @@ class CountingBackend:
 
     def vjp(self, f: Callable, *primals: Tree) -> tuple[Tree, Callable]:
         (out, pull), functions = self._recorded(f, lambda f: self._bk.vjp(f, *primals))
-        return out, pull.observed(_Tick(self.ledger, functions))
+
+        def ticking(cotangent: Tree) -> tuple:
+            self.ledger.pulled(functions)
+            return pull(cotangent)
+
+        return out, ticking
 
     def value_and_grad(self, f: Callable, argnums: Any = 0) -> Callable:
         def evaluate(*args: Tree) -> tuple:
             result, functions = self._recorded(f, lambda f: self._bk.value_and_grad(f, argnums)(*args))
-            _Tick(self.ledger, functions)()
+            self.ledger.pulled(functions)
             return result
 
         return evaluate

@@ -18,70 +18,46 @@ from backends.protocol import Tree, Unavailable
 jax.config.update("jax_enable_x64", True)
 
 
-@jax.tree_util.register_pytree_node_class
-class Pull:
-    """A pull-back that may leave a scan and enter another.
-
-    `varying` and `shared` are its residuals: after a scan, the first are stacked along the steps, the second
-    (data, θ, …) do not depend on the step and are kept once.  `order` says how the two interleave.
-    """
-
-    def __init__(self, varying: list, shared: list, order: tuple[bool, ...], treedef: Any, hook: Any = None) -> None:
-        self.varying, self.shared, self.order, self.treedef, self.hook = varying, shared, order, treedef, hook
-
-    @classmethod
-    def of(cls, vjp: Any) -> Pull:
-        leaves, treedef = jax.tree.flatten(vjp)
-        return cls(leaves, [], (True,) * len(leaves), treedef)
-
-    def __call__(self, cotangent: Tree) -> tuple:
-        if self.hook is not None:
-            self.hook()
-        varying, shared = iter(self.varying), iter(self.shared)
-        return jax.tree.unflatten(self.treedef, [next(varying if v else shared) for v in self.order])(cotangent)
-
-    def observed(self, hook: Any) -> Pull:
-        """The same pull-back, calling `hook()` (hashable) each time it is used or traced."""
-        return Pull(self.varying, self.shared, self.order, self.treedef, hook)
-
-    def divided(self, varies: list[bool], once: list) -> Pull:
-        """A stacked pull-back with the residuals that do not vary replaced by the one copy in `once`."""
-        return Pull(
-            [leaf for leaf, v in zip(self.varying, varies) if v],
-            [leaf for leaf, v in zip(once, varies) if not v],
-            tuple(varies),
-            self.treedef,
-            self.hook,
-        )
-
-    def at(self, varying: list) -> Pull:
-        """The pull-back of one step of a stack."""
-        return Pull(varying, self.shared, self.order, self.treedef, self.hook)
-
-    def tree_flatten(self) -> tuple:
-        return (self.varying, self.shared), (self.order, self.treedef, self.hook)
-
-    @classmethod
-    def tree_unflatten(cls, aux: tuple, children: tuple) -> Pull:
-        varying, shared = children
-        return cls(varying, shared, *aux)
+def _floating(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
 
 
-def _is_pull(x: Any) -> bool:
-    return isinstance(x, Pull)
+class _OfFloats:
+    """A function of trees as a function of their floating leaves; what has no derivative goes along as aux."""
 
+    def __init__(self, f: Callable, primals: tuple) -> None:
+        self.f = f
+        self.leaves, self.treedef = jax.tree.flatten(primals)
+        self.moving = [_floating(leaf) for leaf in self.leaves]
+        self.at = [leaf for leaf, m in zip(self.leaves, self.moving) if m]
+        self.wanted: list[bool] = []  # of the outputs, known once f was traced
+        self.outs_def: Any = None
 
-def _varies(body: Callable, carry: Tree, x: Tree) -> tuple[list[bool], Any]:
-    """For each output leaf of a scan's body: does it depend on the carry or on x?  And the outputs' shapes as a tree.
+    def __call__(self, *floats: Any) -> tuple[list, list]:
+        given = iter(floats)
+        leaves = [next(given) if m else leaf for leaf, m in zip(self.leaves, self.moving)]
+        outs, self.outs_def = jax.tree.flatten(self.f(*jax.tree.unflatten(self.treedef, leaves)))
+        self.wanted = [_floating(o) for o in outs]
+        return [o for o, w in zip(outs, self.wanted) if w], [o for o, w in zip(outs, self.wanted) if not w]
 
-    One walk over the body's equations: an output of an equation varies if one of its inputs does.
-    """
-    closed, shapes = jax.make_jaxpr(body, return_shape=True)(carry, x)
-    varying = set(closed.jaxpr.invars)
-    for eqn in closed.jaxpr.eqns:
-        if any(not hasattr(v, "val") and v in varying for v in eqn.invars):
-            varying.update(eqn.outvars)
-    return [not hasattr(v, "val") and v in varying for v in closed.jaxpr.outvars], shapes
+    def out(self, floats: list, others: list) -> Tree:
+        """The function's value from both halves."""
+        given, rest = iter(floats), iter(others)
+        return jax.tree.unflatten(self.outs_def, [next(given if w else rest) for w in self.wanted])
+
+    def tangents(self, dots: tuple) -> list:
+        """Of the floating primals."""
+        return [dot for dot, m in zip(self.treedef.flatten_up_to(dots), self.moving) if m]
+
+    def cotangents(self, tree: Tree) -> list:
+        """Of the floating outputs."""
+        return [ct for ct, w in zip(self.outs_def.flatten_up_to(tree), self.wanted) if w]
+
+    def gradients(self, found: Any) -> tuple:
+        """Shaped like the primals; zero where there is no derivative."""
+        given = iter(found)
+        full = [next(given) if m else jnp.zeros_like(leaf) for leaf, m in zip(self.leaves, self.moving)]
+        return jax.tree.unflatten(self.treedef, full)
 
 
 class JaxBackend:
@@ -127,18 +103,43 @@ class JaxBackend:
         return sum(products, start=jnp.zeros((), self._float))
 
     def ravel(self, tree: Tree) -> tuple[jax.Array, Callable]:
-        return ravel_pytree(tree)
+        leaves, treedef = jax.tree.flatten(tree)
+        flat, unravel_moving = ravel_pytree([leaf for leaf in leaves if _floating(leaf)])
+
+        def unravel(vector: jax.Array) -> Tree:
+            moving = iter(unravel_moving(vector))
+            return jax.tree.unflatten(treedef, [next(moving) if _floating(leaf) else leaf for leaf in leaves])
+
+        return flat, unravel
 
     # transforms
     def value_and_grad(self, f: Callable, argnums: Any = 0) -> Callable:
-        return jax.value_and_grad(f, argnums)
+        one = isinstance(argnums, int)
+        nums = (argnums,) if one else tuple(argnums)
 
-    def vjp(self, f: Callable, *primals: Tree) -> tuple[Tree, Pull]:
-        out, pull = jax.vjp(f, *primals)
-        return out, Pull.of(pull)
+        def evaluate(*args: Tree) -> tuple:
+            def of_selected(*selected: Tree) -> Any:
+                full = list(args)
+                for i, s in zip(nums, selected):
+                    full[i] = s
+                return f(*full)
+
+            value, pull = self.vjp(of_selected, *(args[i] for i in nums))
+            grads = pull(jnp.ones_like(value))
+            return value, grads[0] if one else grads
+
+        return evaluate
+
+    def vjp(self, f: Callable, *primals: Tree) -> tuple[Tree, Callable]:
+        of_floats = _OfFloats(f, primals)
+        values, pull, others = jax.vjp(of_floats, *of_floats.at, has_aux=True)
+        return of_floats.out(values, others), lambda ct: of_floats.gradients(pull(of_floats.cotangents(ct)))
 
     def jvp(self, f: Callable, primals: Any, tangents: Any) -> tuple[Tree, Tree]:
-        return jax.jvp(f, tuple(primals), tuple(tangents))
+        of_floats = _OfFloats(f, tuple(primals))
+        dots = of_floats.tangents(tuple(tangents))
+        values, moved, others = jax.jvp(of_floats, of_floats.at, dots, has_aux=True)
+        return of_floats.out(values, others), of_floats.out(moved, [jnp.zeros_like(o) for o in others])
 
     def vmap(self, f: Callable, in_axes: Any = 0) -> Callable:
         return jax.vmap(f, in_axes)
@@ -146,43 +147,7 @@ class JaxBackend:
     def scan(
         self, f: Callable, carry: Tree, xs: Tree, *, length: int | None = None, reverse: bool = False
     ) -> tuple[Tree, Tree]:
-        body, xs = _open_pulls(f, xs)
-        x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
-        out = jax.eval_shape(body, carry, x)
-        if not any(map(_is_pull, jax.tree.leaves(out[1], is_leaf=_is_pull))):
-            return jax.lax.scan(body, carry, xs, length=length, reverse=reverse)
-        return self._scan_pulls(body, carry, xs, length, reverse)
-
-    def _scan_pulls(
-        self, body: Callable, carry: Tree, xs: Tree, length: int | None, reverse: bool
-    ) -> tuple[Tree, Tree]:
-        n = length if length is not None else jax.tree.leaves(xs)[0].shape[0]
-        x0 = jax.tree.map(lambda a: a[0] if n else jnp.zeros(a.shape[1:], a.dtype), xs)
-        varies, shapes = _varies(body, carry, x0)
-        carried = len(jax.tree.leaves(shapes[0]))
-        keep = varies[carried:]
-        # Outside the loop the residuals that no step changes come from one more evaluation at x_0, of which the
-        # compiler keeps only them.
-        _, y0 = body(carry, x0)
-        once = jax.tree.leaves(y0)
-
-        def kept(carry: Tree, x: Tree) -> tuple[Tree, list]:
-            carry, y = body(carry, x)
-            return carry, [leaf for leaf, v in zip(jax.tree.leaves(y), keep) if v]
-
-        carry, stacked = jax.lax.scan(kept, carry, xs, length=length, reverse=reverse)
-        rows = iter(stacked)
-        leaves = iter([(next(rows) if v else leaf, v) for leaf, v in zip(once, keep)])
-
-        def rebuild(y: Any) -> Any:
-            mine = [next(leaves) for _ in jax.tree.leaves(y)]
-            if _is_pull(y):
-                values, varies = [leaf for leaf, _ in mine], [v for _, v in mine]
-                return y.at(values).divided(varies, values)
-            ((leaf, v),) = mine
-            return leaf if v else jnp.broadcast_to(leaf, (n, *leaf.shape))
-
-        return carry, jax.tree.map(rebuild, shapes[1], is_leaf=_is_pull)
+        return jax.lax.scan(f, carry, xs, length=length, reverse=reverse)
 
     def compile(self, f: Callable) -> Callable:
         return jax.jit(f)
@@ -207,16 +172,3 @@ class JaxBackend:
 
     def logsumexp(self, x: Any, axis: int = -1) -> Any:
         return jax.nn.logsumexp(x, axis=axis)
-
-
-def _open_pulls(f: Callable, xs: Tree) -> tuple[Callable, Tree]:
-    """A body and xs without stacked pull-backs: shared residuals are closed over, varying ones sliced."""
-    nodes, treedef = jax.tree.flatten(xs, is_leaf=_is_pull)
-    if not any(map(_is_pull, nodes)):
-        return f, xs
-
-    def body(carry: Tree, slices: list) -> tuple[Tree, Tree]:
-        opened = [node.at(s) if _is_pull(node) else s for node, s in zip(nodes, slices)]
-        return f(carry, jax.tree.unflatten(treedef, opened))
-
-    return body, [node.varying if _is_pull(node) else node for node in nodes]

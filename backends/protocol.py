@@ -64,7 +64,8 @@ class Backend(Protocol):
         ...
 
     def vjp(self, f: Callable, *primals: Tree) -> tuple[Tree, Callable]:
-        """`(f(*primals), pull)`; `pull(cotangent)` is a tuple with one tree a primal and can be called many times."""
+        """`(f(*primals), pull)`; `pull(cotangent)` is a tuple with one tree a primal and can be called many
+        times.  Integer leaves have no derivative: zeros stand for it."""
         ...
 
     def jvp(self, f: Callable, primals: Sequence[Tree], tangents: Sequence[Tree]) -> tuple[Tree, Tree]:
@@ -78,7 +79,7 @@ class Backend(Protocol):
     def scan(
         self, f: Callable, carry: Tree, xs: Tree, *, length: int | None = None, reverse: bool = False
     ) -> tuple[Tree, Tree]:
-        """`carry, y_i = f(carry, x_i)` over the leading axis; the ys stacked.  Pull-backs may be ys and then xs."""
+        """`carry, y_i = f(carry, x_i)` over the leading axis; the ys stacked."""
         ...
 
     def compile(self, f: Callable) -> Callable:

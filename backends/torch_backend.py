@@ -8,8 +8,7 @@ of this backend, or where a primal itself requires a gradient (a user differenti
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,34 +31,11 @@ def _flatten(tree: Tree) -> tuple[list, Any]:
     return optree.tree_flatten(tree, namespace=NAMESPACE)
 
 
-class Pull:
-    """A pull-back: it keeps its graph and can be called many times.  In a tree it is a leaf."""
-
-    def __init__(self, pull: Callable[[Tree], tuple], hook: Callable[[], None] | None = None) -> None:
-        self._pull, self._hook = pull, hook
-
-    def __call__(self, cotangent: Tree) -> tuple:
-        if self._hook is not None:
-            self._hook()
-        return self._pull(cotangent)
-
-    def observed(self, hook: Callable[[], None]) -> Pull:
-        """The same pull-back, calling `hook()` each time it is used."""
-        return Pull(self._pull, hook)
-
-
-class _Pulls:
-    """The pull-backs of a scan, one a step; in a tree it is a leaf that a later scan runs over."""
-
-    def __init__(self, pulls: list[Pull | None]) -> None:
-        self.pulls = pulls
-
-    @property
-    def shape(self) -> tuple[int]:
-        return (len(self.pulls),)
-
-    def __getitem__(self, i: int) -> Pull | None:
-        return self.pulls[i]
+def _like(x: Any, other: Any) -> Any:
+    """A Python float that meets a 0-d tensor, as such a tensor."""
+    if isinstance(x, float) and torch.is_tensor(other) and other.ndim == 0 and other.is_floating_point():
+        return torch.tensor(x, dtype=other.dtype, device=other.device)
+    return x
 
 
 class _KeepScalarDtype(TorchFunctionMode):
@@ -67,11 +43,7 @@ class _KeepScalarDtype(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if len(args) == 2:
-            a, b = args
-            if isinstance(b, float) and isinstance(a, torch.Tensor) and a.ndim == 0 and a.is_floating_point():
-                args = (a, torch.tensor(b, dtype=a.dtype, device=a.device))
-            elif isinstance(a, float) and isinstance(b, torch.Tensor) and b.ndim == 0 and b.is_floating_point():
-                args = (torch.tensor(a, dtype=b.dtype, device=b.device), b)
+            args = (_like(args[0], args[1]), _like(args[1], args[0]))
         return func(*args, **(kwargs or {}))
 
 
@@ -156,25 +128,19 @@ class TorchBackend:
 
     def ravel(self, tree: Tree) -> tuple[torch.Tensor, Callable]:
         leaves, treedef = _flatten(tree)
-        shapes, sizes = [leaf.shape for leaf in leaves], [leaf.numel() for leaf in leaves]
+        moving = [leaf for leaf in leaves if leaf.is_floating_point()]
+        sizes = [leaf.numel() for leaf in moving]
 
         def unravel(flat: torch.Tensor) -> Tree:
-            parts = torch.split(flat, sizes) if sizes else []
-            return treedef.unflatten([part.reshape(shape) for part, shape in zip(parts, shapes)])
+            parts = iter(torch.split(flat, sizes) if sizes else [])
+            return treedef.unflatten(
+                [next(parts).reshape(leaf.shape) if leaf.is_floating_point() else leaf for leaf in leaves]
+            )
 
-        flat = torch.cat([leaf.reshape(-1) for leaf in leaves]) if leaves else torch.zeros(0, dtype=self._float)
+        flat = torch.cat([leaf.reshape(-1) for leaf in moving]) if moving else torch.zeros(0, dtype=self._float)
         return flat, unravel
 
     # transforms
-    @contextmanager
-    def _inside(self) -> Iterator[None]:
-        self._depth += 1
-        try:
-            with torch.enable_grad():
-                yield
-        finally:
-            self._depth -= 1
-
     def _linearise(self, f: Callable, primals: tuple) -> tuple[Tree, Callable]:
         """f's value and its pull-back by classic autograd."""
         flat, treedef = _flatten(primals)
@@ -184,32 +150,30 @@ class TorchBackend:
             p.view_as(p) if recording and p.requires_grad else p.detach().requires_grad_(p.is_floating_point())
             for p in flat
         ]
-        with self._inside():
-            out = f(*treedef.unflatten(leaves))
+        self._depth += 1
+        try:
+            with torch.enable_grad():
+                out = f(*treedef.unflatten(leaves))
+        finally:
+            self._depth -= 1
         outs, out_def = _flatten(out)
-        active = [i for i, o in enumerate(outs) if o.requires_grad]
-        wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
+        active = [o for o in outs if o.requires_grad]
+        wanted = [p for p in leaves if p.requires_grad]
 
         def pull(cotangent: Tree, keep: bool = True) -> tuple:
             cts = self.leaves(cotangent)
             if len(cts) != len(outs):
                 raise ValueError(f"the cotangent has {len(cts)} arrays, the function's value has {len(outs)}")
-            cts = [cts[i] for i in active]
+            cts = [c for c, o in zip(cts, outs) if o.requires_grad]
             again = recording or (torch.is_grad_enabled() and any(c.requires_grad for c in cts))
-            grads = [torch.zeros_like(p) for p in flat]
+            found: Any = (None,) * len(wanted)
             if active:
                 found = torch.autograd.grad(
-                    [outs[i] for i in active],
-                    [leaves[i] for i in wanted],
-                    cts,
-                    retain_graph=keep or again,
-                    create_graph=again,
-                    allow_unused=True,
+                    active, wanted, cts, retain_graph=keep or again, create_graph=again, allow_unused=True
                 )
-                for i, g in zip(wanted, found):
-                    if g is not None:
-                        grads[i] = g
-            return treedef.unflatten(grads)
+            rest = iter(found)
+            grads = [next(rest) if p.requires_grad else None for p in leaves]
+            return treedef.unflatten([torch.zeros_like(p) if g is None else g for p, g in zip(flat, grads)])
 
         return (out if recording else out_def.unflatten([o.detach() for o in outs])), pull
 
@@ -235,9 +199,8 @@ class TorchBackend:
 
         return evaluate
 
-    def vjp(self, f: Callable, *primals: Tree) -> tuple[Tree, Pull]:
-        out, pull = self._vjp_transformed(f, primals) if _transforming() else self._linearise(f, primals)
-        return out, Pull(pull)
+    def vjp(self, f: Callable, *primals: Tree) -> tuple[Tree, Callable]:
+        return self._vjp_transformed(f, primals) if _transforming() else self._linearise(f, primals)
 
     def _vjp_transformed(self, f: Callable, primals: tuple) -> tuple[Tree, Callable]:
         flat, treedef = _flatten(primals)
@@ -306,27 +269,24 @@ class TorchBackend:
         n = length if length is not None else int(rows[0].shape[0])
         if any(row.shape[0] != n for row in rows):
             raise ValueError(f"scan over arrays of different lengths: {[row.shape[0] for row in rows]}, expected {n}")
+        slices = [row.unbind() for row in rows]
         stash: list[Any] = []
         ys_def: Any = None
         for done, i in enumerate(reversed(range(n)) if reverse else range(n)):
-            new, y = f(carry, xs_def.unflatten([row[i] for row in rows]))
-            ys, ys_def = _flatten(y)
+            new, y = f(carry, xs_def.unflatten([row[i] for row in slices]))
             if not done:
                 self._check_carry(carry, new)
+                ys, ys_def = _flatten(y)
                 stash = [self._stash(leaf, n) for leaf in ys]
-            for s, leaf in zip(stash, ys):
-                if isinstance(s, _Pulls):
-                    s.pulls[i] = leaf
-                else:
+            if stash:
+                for s, leaf in zip(stash, self.leaves(y)):
                     s[i] = leaf
             carry = new
         stacked = [torch.stack(s) if isinstance(s, list) else s for s in stash]
         return carry, ys_def.unflatten(stacked) if ys_def is not None else None
 
-    def _stash(self, leaf: Any, n: int) -> Any:
+    def _stash(self, leaf: torch.Tensor, n: int) -> Any:
         """Where n values of a scan's output go.  Preallocated: a list stacked at the end would double the peak."""
-        if isinstance(leaf, Pull):
-            return _Pulls([None] * n)
         if _transforming() or leaf.requires_grad:
             return [None] * n
         return torch.empty((n, *leaf.shape), dtype=leaf.dtype, device=leaf.device)

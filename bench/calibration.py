@@ -70,16 +70,19 @@ def _steps(bk: Any, problem: Any, hparams: Any, data: Any, xs: Any) -> Any:
 
 
 def _pull_backs(bk: Any, problem: Any, K: int, hparams: Any, data: Any, xs: Any) -> Any:
-    """K linearisations of Φ at w_0, each pulled back once."""
+    """K linearisations of Φ, each pulled back once.
+
+    The point moves with the adjoint: at a fixed one a compiler would evaluate Φ once for all K.
+    """
     theta = problem.embed(hparams, data)
     w = problem.init(theta, data)
     T = bk.leaves(xs)[0].shape[0]
 
     def back(carry: tuple, x: Any) -> tuple:
         alpha, h = carry
-        _, pull = bk.vjp(lambda w, theta: problem.step(w, theta, data, x), w, theta)
+        _, pull = bk.vjp(lambda w, theta: problem.step(w, theta, data, x), alpha, theta)
         A_alpha, B_alpha = pull(alpha)
         return (A_alpha, bk.map(lambda a, b: a + b, h, B_alpha)), None
 
-    ones = bk.map(lambda leaf: leaf + 1, w)
-    return bk.scan(back, (ones, bk.map(lambda leaf: 0 * leaf, theta)), tail(bk, xs, T - K), length=K)[0]
+    small = bk.map(lambda leaf: leaf + 0.01, w)
+    return bk.scan(back, (small, bk.map(lambda leaf: 0 * leaf, theta)), tail(bk, xs, T - K), length=K)[0]

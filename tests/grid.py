@@ -75,4 +75,7 @@ def check(methods: Mapping[str, Any], bk: Any) -> None:
                 agree(bk, methods[key](truncation=K), case, d.cg(K), f"{key} K={K} on convex {name}")
         for key in {"neumann", "native-neumann"} & set(methods):
             for K in range(d.T + 1):
-                agree(bk, methods[key](truncation=K), case, d.neumann(K), f"{key} K={K} on convex {name}")
+                variants = [{}] if key != "neumann" else [{"linearise": "each"}, {"linearise": "once"}]
+                for options in variants:
+                    what = f"{key} K={K} {options} on convex {name}"
+                    agree(bk, methods[key](truncation=K, **options), case, d.neumann(K), what)

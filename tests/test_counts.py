@@ -31,7 +31,8 @@ def _variants(name: str, horizon: int):
     Ks = [{"truncation": K} for K in (0, 1, 7, horizon) if horizon >= K] if name in TAKES_K else [{}]
     stashes = [{"stash": s} for s in ("iterates", "residuals")] if name in ("rmd", "krmd") else [{}]
     chunks = [{"chunk": c} for c in (1, 3, 256)] if name == "fmd" else [{}]
-    return [k | s | c for k in Ks for s in stashes for c in chunks]
+    once = [{"linearise": e} for e in ("each", "once")] if name == "neumann" else [{}]
+    return [k | s | c | e for k in Ks for s in stashes for c in chunks for e in once]
 
 
 def _nonzero(counts):

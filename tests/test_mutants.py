@@ -15,34 +15,43 @@ from tests.grid import check
 FOLDER = Path(hypergradient.__file__).parent
 CLASSES = {"rmd": "RMD", "krmd": "KRMD", "fmd": "FMD", "cg": "CG", "neumann": "Neumann"}
 NO_DIRECT_TERM = "(alpha, bk.map(lambda x: 0 * x, h))"
-TRANSPOSED = """A_alpha, B_alpha = opened(point)(alpha)
-        flat_B, to_theta = bk.ravel(B_alpha)
-        flat_alpha, _ = bk.ravel(alpha)
-        if flat_B.shape == flat_alpha.shape:
-            x = bk.map(lambda x: x[-1], xs)
-            B_alpha = bk.jvp(lambda theta: phi(w, theta, x), (theta,), (to_theta(flat_alpha),))[1]
-            B_alpha = to_theta(bk.ravel(B_alpha)[0])
+TRANSPOSED = """A_alpha, B_alpha = pull_phi(alpha)
+            flat_B, to_theta = bk.ravel(B_alpha)
+            flat_alpha, _ = bk.ravel(alpha)
+            if flat_B.shape == flat_alpha.shape:
+                B_alpha = bk.jvp(lambda theta: phi(w, theta, x), (theta,), (to_theta(flat_alpha),))[1]
+                B_alpha = to_theta(bk.ravel(B_alpha)[0])
 """
-
-LEAK = """leak = bk.vjp(lambda th: problem.init(th, data), theta)[1](alpha)[0]
-        (grad,) = pull_embed(add(bk, h, leak))"""
 
 # name: (method, file, [(text, text of the bug), …])
 MUTANTS = {
     "K-RMD: one pull-back too few": (
         "krmd",
         "krmd",
-        [("forgotten = length(bk, xs) - K\n", "K = max(K - 1, 0)\n    forgotten = length(bk, xs) - K\n")],
+        [("length(bk, xs) - self.truncation\n", "length(bk, xs) - max(self.truncation - 1, 0)\n")],
     ),
-    "K-RMD: direct term dropped": ("krmd", "krmd", [("bk.scan(back, (alpha, h)", f"bk.scan(back, {NO_DIRECT_TERM}")]),
-    "RMD: B_0 dropped": ("rmd", "krmd", [("pull_embed(add(bk, h, B_alpha))", "pull_embed(h)")]),
+    "K-RMD: direct term dropped": (
+        "krmd",
+        "krmd",
+        [("pull_embed(pull(alpha, h))", f"pull_embed(pull(*{NO_DIRECT_TERM}))")],
+    ),
+    "RMD: B_0 dropped": (
+        "rmd",
+        "krmd",
+        [("return add(bk, h, B_alpha)\n\n    return w, pull", "return h\n\n    return w, pull")],
+    ),
+    "RMD: B_0 dropped, residuals": (
+        "rmd",
+        "krmd",
+        [
+            ("w, pull_steps = bk.vjp(steps, theta)", "w_0 = start(theta)\n    w, pull_steps = bk.vjp(steps, theta)"),
+            ("None), start(theta), xs", "None), w_0, xs"),
+        ],
+    ),
     "K-RMD: gradient of f at w_0": (
         "krmd",
         "krmd",
-        [
-            ("    forgotten = length(bk, xs) - K\n", "    forgotten, start = length(bk, xs) - K, w\n"),
-            ("data), (0, 1))(w, theta)\n\n    def back", "data), (0, 1))(start, theta)\n\n    def back"),
-        ],
+        [("data), (0, 1))(w, theta)", "data), (0, 1))(problem.init(theta, data), theta)")],
     ),
     "K-RMD: adjoint not advanced": (
         "krmd",
@@ -52,20 +61,22 @@ MUTANTS = {
     "K-RMD: λ leaks through w_{T−K}": (
         "krmd",
         "krmd",
+        [("lambda theta: w_cut, theta", "lambda theta: problem.init(theta, data), theta")],
+    ),
+    "K-RMD: λ leaks through the steps before": (
+        "krmd",
+        "krmd",
         [
             (
-                "w, _, h = _reverse(bk, problem, w, theta, data, xs, self.t",
-                "w, alpha, h = _reverse(bk, problem, w, theta, data, xs, self.t",
-            ),
-            (
-                "(grad,) = pull_embed(h)",
-                LEAK,
-            ),
+                "lambda theta: w_cut, theta",
+                "lambda theta: bk.scan(lambda w, x: (phi(w, theta, x), None), problem.init(theta, data), "
+                "head(bk, xs, forgotten), length=forgotten)[0], theta",
+            )
         ],
     ),
-    "K-RMD: embed not pulled back": ("krmd", "krmd", [("(grad,) = pull_embed(h)", "grad = h")]),
+    "K-RMD: embed not pulled back": ("krmd", "krmd", [("(grad,) = pull_embed(", "grad = (")]),
     # B_tα for B_tᵀα has a shape only where P = M; elsewhere the text stays right, or it would only crash.
-    "K-RMD: B transposed at P = M": ("krmd", "krmd", [("A_alpha, B_alpha = opened(point)(alpha)\n", TRANSPOSED)]),
+    "K-RMD: B transposed at P = M": ("krmd", "krmd", [("A_alpha, B_alpha = pull_phi(alpha)\n", TRANSPOSED)]),
     "FMD: tangents of init dropped": (
         "fmd",
         "fmd",

@@ -7,6 +7,7 @@ with A_t, B_t = ∂Φ/∂w, ∂Φ/∂θ at (w_{t−1}, x_{t−1}).  RMD is K = T
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,48 +25,44 @@ from backends.hypergradient.protocol import (
     tail,
 )
 
-STASHES = ("iterates", "residuals")
-
 
 def _check_stash(name: str, stash: str) -> None:
     if stash not in STASHES:
         raise InvalidOption(f"{name}: stash = {stash!r} is not allowed; allowed are {' and '.join(STASHES)}")
 
 
-def _reverse(bk: Any, problem: Problem, w: Tree, theta: Tree, data: Tree, xs: Tree, K: int, stash: str) -> tuple:
-    """T steps forward, K of them pulled back: f(w_T, θ), w_T, α_{T−K}, h_{T−K}."""
+def _iterates(bk: Any, phi: Callable, start: Callable, theta: Tree, xs: Tree) -> tuple[Tree, Callable]:
+    """Keep w_t, and linearise Φ there again on the way back."""
+    w, pull_start = bk.vjp(start, theta)
+    w, points = bk.scan(lambda w, x: (phi(w, theta, x), (w, x)), w, xs, length=length(bk, xs))
 
-    def phi(w: Tree, theta: Tree, x: Tree) -> Tree:
-        return problem.step(w, theta, data, x)
+    def pull(alpha: Tree, h: Tree) -> Tree:
+        def back(carry: tuple, point: tuple) -> tuple:
+            alpha, h = carry
+            w, x = point
+            _, pull_phi = bk.vjp(lambda w, theta: phi(w, theta, x), w, theta)
+            A_alpha, B_alpha = pull_phi(alpha)
+            return (A_alpha, add(bk, h, B_alpha)), None
 
-    def forget(w: Tree, x: Tree) -> tuple:
-        return phi(w, theta, x), None
+        (alpha, h), _ = bk.scan(back, (alpha, h), points, length=length(bk, xs), reverse=True)
+        (B_alpha,) = pull_start(alpha)
+        return add(bk, h, B_alpha)
 
-    def keep_iterate(w: Tree, x: Tree) -> tuple:
-        return phi(w, theta, x), (w, x)
+    return w, pull
 
-    def keep_pull(w: Tree, x: Tree) -> tuple:
-        return bk.vjp(lambda w, theta: phi(w, theta, x), w, theta)
 
-    def pull_at(point: tuple) -> Any:
-        w, x = point
-        return bk.vjp(lambda w, theta: phi(w, theta, x), w, theta)[1]
+def _residuals(bk: Any, phi: Callable, start: Callable, theta: Tree, xs: Tree) -> tuple[Tree, Callable]:
+    """Keep what the pull-back of all these steps needs: Φ is not evaluated again."""
 
-    keep, opened = (keep_iterate, pull_at) if stash == "iterates" else (keep_pull, lambda pull: pull)
+    def steps(theta: Tree) -> Tree:
+        return bk.scan(lambda w, x: (phi(w, theta, x), None), start(theta), xs, length=length(bk, xs))[0]
 
-    forgotten = length(bk, xs) - K
-    w, _ = bk.scan(forget, w, head(bk, xs, forgotten), length=forgotten)
-    w, kept = bk.scan(keep, w, tail(bk, xs, forgotten), length=K)
+    w, pull_steps = bk.vjp(steps, theta)
+    return w, lambda alpha, h: add(bk, h, pull_steps(alpha)[0])
 
-    value, (alpha, h) = bk.value_and_grad(lambda w, theta: problem.outer_loss(w, theta, data), (0, 1))(w, theta)
 
-    def back(carry: tuple, point: Any) -> tuple:
-        alpha, h = carry
-        A_alpha, B_alpha = opened(point)(alpha)
-        return (A_alpha, add(bk, h, B_alpha)), None
-
-    (alpha, h), _ = bk.scan(back, (alpha, h), kept, length=K, reverse=True)
-    return value, w, alpha, h
+STASHES = {"iterates": _iterates, "residuals": _residuals}
+"""Steps of Φ from w = start(θ): the last iterate, and (α, h) ↦ h + Σ_t B_tᵀ α_t with α_t pulled back step by step."""
 
 
 def _step_calls(T: int, K: int, stash: str) -> dict[str, int]:
@@ -91,11 +88,13 @@ class RMD:
         """Nothing to refuse: any problem, any T."""
 
     def __call__(self, bk: Any, problem: Problem, hparams: Tree, data: Tree, xs: Tree) -> Hypergrad:
+        def phi(w: Tree, theta: Tree, x: Tree) -> Tree:
+            return problem.step(w, theta, data, x)
+
         theta, pull_embed = bk.vjp(lambda lam: problem.embed(lam, data), hparams)
-        w, pull_init = bk.vjp(lambda theta: problem.init(theta, data), theta)
-        value, w, alpha, h = _reverse(bk, problem, w, theta, data, xs, length(bk, xs), self.stash)
-        (B_alpha,) = pull_init(alpha)
-        (grad,) = pull_embed(add(bk, h, B_alpha))
+        w, pull = STASHES[self.stash](bk, phi, lambda theta: problem.init(theta, data), theta, xs)
+        value, (alpha, h) = bk.value_and_grad(lambda w, theta: problem.outer_loss(w, theta, data), (0, 1))(w, theta)
+        (grad,) = pull_embed(pull(alpha, h))
         return Hypergrad(value, grad, w, {})
 
     def cost(self, sizes: Sizes) -> Counts:
@@ -131,11 +130,19 @@ class KRMD:
         check_truncation("krmd", self.truncation, horizon)
 
     def __call__(self, bk: Any, problem: Problem, hparams: Tree, data: Tree, xs: Tree) -> Hypergrad:
+        def phi(w: Tree, theta: Tree, x: Tree) -> Tree:
+            return problem.step(w, theta, data, x)
+
+        forgotten = length(bk, xs) - self.truncation
         self.check(problem, length(bk, xs))
         theta, pull_embed = bk.vjp(lambda lam: problem.embed(lam, data), hparams)
-        w = problem.init(theta, data)
-        value, w, _, h = _reverse(bk, problem, w, theta, data, xs, self.truncation, self.stash)
-        (grad,) = pull_embed(h)
+        w_cut, _ = bk.scan(
+            lambda w, x: (phi(w, theta, x), None), problem.init(theta, data), head(bk, xs, forgotten), length=forgotten
+        )
+        # From here w_{T−K} is a constant.
+        w, pull = STASHES[self.stash](bk, phi, lambda theta: w_cut, theta, tail(bk, xs, forgotten))
+        value, (alpha, h) = bk.value_and_grad(lambda w, theta: problem.outer_loss(w, theta, data), (0, 1))(w, theta)
+        (grad,) = pull_embed(pull(alpha, h))
         return Hypergrad(value, grad, w, {})
 
     def cost(self, sizes: Sizes) -> Counts:

@@ -135,8 +135,8 @@ def tail(bk: Any, xs: Tree, n: int) -> Tree:
 
 
 def size(bk: Any, tree: Tree) -> int:
-    """The number of entries of a tree."""
-    return sum(_entries(leaf.shape) for leaf in bk.leaves(tree))
+    """The number of floating entries of a tree: what can be differentiated."""
+    return sum(_entries(leaf.shape) for leaf in bk.leaves(tree) if bk.xp.isdtype(leaf.dtype, "real floating"))
 
 
 def _entries(shape: Any) -> int:
