@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tasks.counterexample import Counterexample
 from tasks.hypercleaning import Hypercleaning
 from tasks.protocol import Problem, Task, TaskError
 from tasks.quadratic import Quadratic
+from tasks.scalar import Scalar
+from tasks.spectrum import Spectrum
 
 __all__ = ["TASKS", "Problem", "Task", "TaskError"]
 
-TASKS: dict[str, Callable[..., Any]] = {"quadratic": Quadratic, "hypercleaning": Hypercleaning}
+TASKS: dict[str, Callable[..., Any]] = {
+    "quadratic": Quadratic,
+    "spectrum": Spectrum,
+    "counterexample": Counterexample,
+    "scalar": Scalar,
+    "hypercleaning": Hypercleaning,
+}
