@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.counterexample import Counterexample
 from tasks.hypercleaning import Hypercleaning
+from tasks.logistic import Logistic
 from tasks.protocol import Problem, Task, TaskError
 from tasks.quadratic import Quadratic
 from tasks.scalar import Scalar
@@ -19,5 +20,6 @@ TASKS: dict[str, Callable[..., Any]] = {
     "spectrum": Spectrum,
     "counterexample": Counterexample,
     "scalar": Scalar,
+    "logistic": Logistic,
     "hypercleaning": Hypercleaning,
 }
