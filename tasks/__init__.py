@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks.counterexample import Counterexample
+from tasks.doublewell import DoubleWell
 from tasks.hypercleaning import Hypercleaning
 from tasks.logistic import Logistic
 from tasks.protocol import Problem, Task, TaskError
@@ -21,5 +22,6 @@ TASKS: dict[str, Callable[..., Any]] = {
     "counterexample": Counterexample,
     "scalar": Scalar,
     "logistic": Logistic,
+    "doublewell": DoubleWell,
     "hypercleaning": Hypercleaning,
 }
