@@ -35,8 +35,9 @@ PROBLEMS = {
     "logistic": ("logistic", {"features": 4, "examples": 9, "validation": 7}, 25),
     "logistic, optimum": ("logistic", {"features": 4, "examples": 9, "validation": 7, "start": "optimum"}, 25),
     "doublewell": ("doublewell", {"dimension": 4}, 20),
+    "toy": ("quadratic", {}, 40),
 }
-QUADRATICS = [name for name, (task, _, _) in PROBLEMS.items() if task not in ("logistic", "doublewell")]
+QUADRATICS = [name for name, (task, _, _) in PROBLEMS.items() if task in ("spectrum", "counterexample", "scalar")]
 
 
 def _case(name: str, seed: int = 0, draw: int | None = None) -> Case:
@@ -277,6 +278,7 @@ def test_curvature_is_that_of_the_construction():
     assert theory.curvature(TASKS["spectrum"](kappa=50.0), 0) == pytest.approx((0.02, 1.0), rel=1e-12)
     assert theory.curvature(TASKS["counterexample"](), 0) == (0.01, 1.0)
     assert theory.curvature(TASKS["scalar"](), 0) == (1.0, 1.0)
+    assert theory.curvature(TASKS["quadratic"](), 0) == (0.5, 1.0)
     assert theory.curvature(TASKS["doublewell"](), 0) == pytest.approx((-0.9, 1.0), rel=1e-12)
     X = TASKS["logistic"]().context(0, 0, 1)[0]["X"]
     alpha, beta = theory.curvature(TASKS["logistic"](), 0)
