@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -407,8 +408,7 @@ def tasks() -> int:
 
 
 def _print_entry(name: str, cls: Any) -> None:
-    fields = cls.__dataclass_fields__
-    given = {n: f.default for n, f in fields.items()}
+    given = {f.name: f.default for f in fields(cls)}
     options = ", ".join(
         n if isinstance(d, type) or repr(d).startswith("<dataclasses") else f"{n}={d!r}" for n, d in given.items()
     )

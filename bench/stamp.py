@@ -23,6 +23,7 @@ _COMMON: tuple[str, ...] = (
     "backends/hypergradient/native.py",
 )
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
+_TASKS = {"counterexample": ("spectrum",), "scalar": ("spectrum",)}  # a task's file imports another's
 
 
 def files(cell: Cell) -> list[Path]:
@@ -36,9 +37,8 @@ def files(cell: Cell) -> list[Path]:
     if cell.kind != "hypergradient":
         names.append(f"bench/{cell.kind}.py")
     paths = [ROOT / name for name in names]
-    task = ROOT / "tasks" / f"{cell.task}.py"
-    if task.exists():
-        paths.append(task)
+    tasks = (cell.task, *_TASKS.get(cell.task, ()))
+    paths += [path for name in tasks if (path := ROOT / "tasks" / f"{name}.py").exists()]
     paths += sorted((ROOT / "tasks" / "data").glob("*.py"))
     if ":" in cell.method:
         paths.append(Path(cell.method.rpartition(":")[0]))

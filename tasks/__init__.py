@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tasks.counterexample import Counterexample
+from tasks.doublewell import DoubleWell
 from tasks.hypercleaning import Hypercleaning
+from tasks.logistic import Logistic
 from tasks.protocol import Problem, Task, TaskError
 from tasks.quadratic import Quadratic
+from tasks.scalar import Scalar
+from tasks.spectrum import Spectrum
 
 __all__ = ["TASKS", "Problem", "Task", "TaskError"]
 
-TASKS: dict[str, Callable[..., Any]] = {"quadratic": Quadratic, "hypercleaning": Hypercleaning}
+TASKS: dict[str, Callable[..., Any]] = {
+    "quadratic": Quadratic,
+    "spectrum": Spectrum,
+    "counterexample": Counterexample,
+    "scalar": Scalar,
+    "logistic": Logistic,
+    "doublewell": DoubleWell,
+    "hypercleaning": Hypercleaning,
+}

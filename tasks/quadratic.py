@@ -61,6 +61,10 @@ class Quadratic:
     def evaluation(self, seed: int) -> Tree:
         return {}
 
+    def curvature_bounds(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """(lower, upper) with lower ≼ ∇²_w g ≼ upper for every w and λ: both are G."""
+        return np.diag(CURVATURE), np.diag(CURVATURE)
+
 
 def last_iterate(lam: np.ndarray, horizon: int, rate: float = 0.1) -> np.ndarray:
     """ŵ = λ + (I − γG)^T (w_0 − λ) for λ of shape (…, 2)."""
