@@ -241,6 +241,7 @@ def measure(entered: list[Contestant], task: Any, horizon: int, truncations: lis
     for framework, estimator in dict.fromkeys((e.framework, e.estimator) for e in entered):
         group = [e for e in entered if (e.framework, e.estimator) == (framework, estimator)]
         for K in truncations:
+            print(f"{framework}, {estimator}, K = {K}", file=sys.stderr)
             rows += _race(group, framework, estimator, task, horizon, K, rounds)
     packages = sorted({e.package for e in entered if e.package})
     return {
