@@ -1,4 +1,4 @@
-"""Sessions: bench, tests, lint, types, crosscheck, stress.  Each builds its own environment from constraints.txt."""
+"""Sessions: bench, tests, lint, types, crosscheck, stress, peers.  Each has its own environment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import nox
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
+
+# Measured by `peers`.  HyperTorch is on no registry: `hypergrad` and `hypertorch` there are other libraries.
+PEERS = ("higher==0.2.1", "torchopt==0.7.3", "graphviz==0.21", "betty-ml==0.1.1", "jaxopt==0.8.5")
+HYPERTORCH = "git+https://github.com/prolearner/hypertorch@6241dfafcf37ddaf14e152ba5e5a3aa7165396d3"
 
 
 def _install(session: nox.Session, *extras: str) -> None:
@@ -62,3 +66,15 @@ def types(session: nox.Session) -> None:
     """basedpyright on backends, tasks and bench."""
     _install(session, "all", "dev")
     session.run("basedpyright")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Peer libraries beside ours on MNIST hyper-cleaning.  `taskset -c 0 nox -s peers -- --rounds 20`; ten minutes."""
+    _install(session, "all")
+    session.install("pip<24.1")  # later ones refuse the metadata of betty-ml
+    # Without dependencies, so that nobody replaces torch or jax; what cannot be had becomes a row `unavailable`.
+    for peer in (*PEERS, HYPERTORCH):
+        session.install("--no-deps", peer, success_codes=[0, 1])
+    session.env["OMP_NUM_THREADS"] = "1"
+    session.run("python", "tests/perf/peers.py", "--out", "results/peers", *session.posargs)

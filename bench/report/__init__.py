@@ -3,6 +3,7 @@
 frame      records as one pandas table
 tables     what a reader looks up: cells, certificates, counts, memory, the toy, failures
 speed      ours against native idioms and floors
+reference  ours beside the paper's numbers
 figures    what a reader looks at
 style      colours, markers and line styles that also work in black and white
 page       one HTML file that opens from disk without a network
@@ -14,14 +15,15 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.record import Record
-from bench.report import figures, page, speed, tables
+from bench.report import figures, page, reference, speed, tables
 from bench.report.frame import frame, landscapes
 
 
 def write(records: list[Record], folder: Path, title: str, stale: frozenset[str]) -> list[Path]:
     """Write `figures/`, `tables/` and `report.html` under a folder of records; return the files."""
     rows, toy = frame(records, stale), landscapes(records)
-    made_tables = [t for t in (speed.table(records), *tables.every(rows, toy)) if not t.rows.empty]
+    every = (speed.table(records), reference.table(records), *tables.every(rows, toy))
+    made_tables = [t for t in every if not t.rows.empty]
     made_figures = figures.every(rows, records)
     try:
         files = [*tables.write(made_tables, folder / "tables"), *figures.write(made_figures, folder / "figures")]

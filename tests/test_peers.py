@@ -1,0 +1,84 @@
+"""The race against peers: who answers wrongly, raises or is absent is a row without a time."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tasks import TASKS
+from tests.perf.peers import OURS, Contestant, contestants, measure, table
+
+TINY = {"dataset": "digits", "train": 20, "validation": 20, "test": 20}
+
+
+def _absent(case):
+    import no_such_peer  # noqa: F401
+
+
+def _wrong(case):
+    from tests.perf.peers import _ours
+
+    call = _ours(case, "krmd")
+    return lambda: 1.001 * call()
+
+
+def _raises(case):
+    raise ValueError("first line\nsecond line")
+
+
+def _entered():
+    """In JAX, where each costs a compilation, one of ours and the peers."""
+    return [e for e in contestants() if e.framework == "torch" or e.package or e.name == f"{OURS}, iterates"]
+
+
+@pytest.fixture(scope="module")
+def result():
+    guests = [
+        Contestant(name, "torch", "krmd", "no-such-peer", make)
+        for name, make in (("absent", _absent), ("wrong", _wrong), ("raises", _raises))
+    ]
+    return measure([*_entered(), *guests], TASKS["hypercleaning"](**TINY), 6, [2, 6], 3)
+
+
+def test_every_contestant_has_a_row_at_every_K(result):
+    seen = [(r["framework"], r["estimator"], r["K"], r["contestant"]) for r in result["rows"]]
+    assert len(seen) == len(set(seen)) == 2 * (len(_entered()) + 3)
+    for r in result["rows"]:
+        assert len(r["seconds"]) == (3 if r["status"] == "ok" else 0)
+        assert (r["reason"] == "") == (r["status"] == "ok")
+        if r["package"] == "":
+            assert r["status"] == "ok"
+            assert r["error"] < 1e-5
+        else:
+            # A peer may be installed; ours are held to more than peers are.
+            assert r["status"] in ("ok", "unavailable") or r["package"] == "no-such-peer"
+
+
+def test_only_the_right_are_timed(result):
+    rows = {(r["contestant"], r["K"]): r for r in result["rows"] if r["package"] == "no-such-peer"}
+    assert {name: rows[name, 6]["status"] for name in ("absent", "wrong", "raises")} == {
+        "absent": "unavailable",
+        "wrong": "wrong",
+        "raises": "failed",
+    }
+    assert rows["wrong", 6]["error"] == pytest.approx(1e-3, rel=1e-2)
+    assert rows["raises", 6]["reason"] == "ValueError: first line"
+    assert result["peers"]["no-such-peer"] is None
+
+
+def test_the_table_is_made_from_the_file(result):
+    text = table(json.loads(json.dumps(result)))
+    assert text == table(result)
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
+    assert len(lines) == len(result["rows"])
+    for framework, estimator, K, name, ms, ratio, rank, _error, status in lines:
+        assert (ms == ratio == rank == "–") == (status != "ok"), (framework, estimator, K, name)
+    ours = [line for line in lines if line[3].startswith(OURS)]
+    assert sum(line[5] == "1.00 [1.00, 1.00]" for line in ours) == 2 * 3
+
+
+def test_ours_must_be_right(result):
+    liar = Contestant(OURS, "torch", "krmd", "", _wrong)
+    with pytest.raises(RuntimeError, match="nothing is timed"):
+        measure([liar], TASKS["hypercleaning"](**TINY), 6, [2], 3)
