@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from backends.hypergradient import METHODS
@@ -26,7 +27,7 @@ SECONDS = 0.5  # of each contestant, at least
 MOST_ROUNDS = 200
 
 
-def measure(bk: Any, task: Any, method: Any, cell: Cell) -> dict[str, Any]:
+def measure(bk: Any, task: Any, method: Any, cell: Cell, cache: Path | None = None) -> dict[str, Any]:
     """The seconds of every contestant, a list each, round by round."""
     problem = task.problem(bk)
     data, xs = task.context(cell.seed, 0, cell.horizon)

@@ -11,13 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Dtype = Literal["float32", "float64"]
 Option = bool | int | float | str | None
+Kind = Literal["hypergradient", "landscape", "calibration", "sample", "training"]
 
 
 class Cell(BaseModel):
     """What is measured: task and sizes, method and options, lane, T, seed, and where λ stands.
 
     kind     "hypergradient": one λ, with bias, time, memory, counts; "landscape": the toy's λ over a 201 × 201 grid;
-             "calibration": the estimator's time beside its floors and its native idiom
+             "calibration": the estimator's time beside its floors and its native idiom; "sample": many λ at once,
+             with the constants of the theory; "training": upper iterations from one start or more
+    settings of the kind: how many λ, how many iterations, the upper rate, …
     timed    whether the clock runs; timed cells run alone, the others may share the machine
 
     The key is a readable name and eight hexadecimal digits of the SHA-256 of the canonical JSON, so that two cells
@@ -26,7 +29,8 @@ class Cell(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["hypergradient", "landscape", "calibration"] = "hypergradient"
+    kind: Kind = "hypergradient"
+    settings: dict[str, Option] = Field(default_factory=dict)
     task: str
     task_options: dict[str, Option] = Field(default_factory=dict)
     method: str
@@ -39,7 +43,7 @@ class Cell(BaseModel):
     lam: str = "init"
     timed: bool = True
 
-    @field_validator("task_options", "method_options")
+    @field_validator("task_options", "method_options", "settings")
     @classmethod
     def _sorted(cls, options: dict) -> dict:
         return dict(sorted(options.items()))
@@ -49,7 +53,10 @@ class Cell(BaseModel):
 
     def canonical(self) -> str:
         """The JSON that identifies the cell."""
-        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        fields = self.model_dump()
+        if not self.settings:  # most kinds have none
+            del fields["settings"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @property
     def truncation(self) -> int | None:
@@ -63,7 +70,7 @@ class Cell(BaseModel):
         parts = [self.task, *_short(self.task_options), self.method, *_short(self.method_options)]
         parts += [self.backend, self.device, self.dtype, f"T{self.horizon}", f"s{self.seed}", self.lam]
         if self.kind != "hypergradient":
-            parts.insert(0, self.kind)
+            parts = [self.kind, *parts, *_short(self.settings)]
         readable = re.sub(r"[^A-Za-z0-9.+=-]+", "-", "_".join(parts))[:150]
         return f"{readable}_{hashlib.sha256(self.canonical().encode()).hexdigest()[:8]}"
 

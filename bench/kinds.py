@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench import calibration, landscape
 from bench.cell import Cell
 
-KINDS: dict[str, Callable[[Any, Any, Any, Cell], dict[str, Any]]] = {
+KINDS: dict[str, Callable[[Any, Any, Any, Cell, Path | None], dict[str, Any]]] = {
     "landscape": landscape.measure,
     "calibration": calibration.measure,
 }
-"""kind → (backend, task, method, cell) → the fields of the record."""
+"""kind → (backend, task, method, cell, folder for what survives a kill) → the fields of the record."""
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a kind that has nothing to set."""
+
+
+SETTINGS: dict[str, Any] = {
+    "hypergradient": NoSettings,
+    "landscape": NoSettings,
+    "calibration": NoSettings,
+    "sample": NoSettings,
+    "training": NoSettings,
+}
+"""kind → the class that checks `Cell.settings`."""

@@ -5,6 +5,7 @@ h and dF both come from the estimators, vmapped over the grid; the closed form i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def grid() -> np.ndarray:
     return np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def measure(bk: Any, task: Any, method: Any, cell: Cell) -> dict[str, Any]:
+def measure(bk: Any, task: Any, method: Any, cell: Cell, cache: Path | None = None) -> dict[str, Any]:
     """The row of the table for one K."""
     return {"status": "ok", "landscape": over_grid(bk, task, method, cell.truncation or 0, cell.horizon, cell.seed)}
 

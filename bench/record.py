@@ -106,6 +106,54 @@ class Calibration(_Part):
     seconds: dict[str, list[float]]
 
 
+class Sample(_Part):
+    """h_{T−K} at many λ of one problem; index i of every list is one λ, drawn as the task's "init" of seed `seeds[i]`.
+
+    The constants of the theory as `bench.constants` computes them; a claim forms bounds from them, the record does not.
+    Where a figure does not exist (the reference is rounding, there is no implicit one, …) the entry is None.
+    """
+
+    seeds: list[int]
+    horizon: int
+    M: int
+    N: int
+    alpha: float  # α
+    beta: float  # β
+    gamma: float  # γ
+    f_w: list[float]  # ‖∂f/∂w‖ at w_T
+    B_max: list[float]  # max ‖B_t‖₂, t = 0 … T, with respect to λ
+    rank: list[int]  # smallest rank of B_t
+    commutator: list[float]  # ‖BBᵀH − HBBᵀ‖/(‖BBᵀ‖‖H‖)
+    alpha_tail: list[float | None]  # smallest curvature over the last K segments, where α ≤ 0
+    norm: list[float]  # ‖h‖
+    exact_norm: list[float]  # ‖dF‖
+    exact_error: list[float]  # ‖h − dF‖
+    cosine: list[float | None]  # of h and dF
+    descent: list[float | None]  # ⟨h, dF⟩/‖dF‖²
+    implicit_norm: list[float | None]  # of the implicit hypergradient at w*
+    implicit_error: list[float | None]
+    energy_norm: list[float | None]  # ‖h*‖_H and ‖h − h*‖_H, h* the implicit one at w*: where ∂²g/∂w∂λ = −I, so h = v
+    energy_error: list[float | None]
+
+
+class Training(_Part):
+    """Upper iterations λ ← project(λ − η_τ h) from `starts` values of λ; lists are [start][recorded iteration].
+
+    Start i is the task's "init" of seed `seeds[i]`.  Recorded are iteration 0, every E-th, and the last.
+    """
+
+    seeds: list[int]
+    iterations: list[int]  # recorded τ, the same for all starts
+    value: list[list[float]]  # F(λ_τ)
+    norm: list[list[float]]  # ‖h‖
+    exact_norm: list[list[float]]  # ‖dF‖, by native autodiff in float64
+    cosine: list[list[float | None]]
+    descent: list[list[float | None]]
+    lam: list[list[list[float]]] | None  # λ_τ, for N ≤ 4
+    last: list[list[float]] | None  # λ at the end, for N ≤ 64
+    rates: list[float]  # η_τ at the recorded iterations
+
+
 class Record(_Part):
     schema_version: int = SCHEMA
     key: str
@@ -115,6 +163,8 @@ class Record(_Part):
     result: Result | None = None
     landscape: Landscape | None = None
     calibration: Calibration | None = None
+    sample: Sample | None = None
+    training: Training | None = None
     environment: dict[str, Any]  # machine, packages, threads, fingerprint
     code: dict[str, str]  # version, stamp of the files that made it
     started: str  # UTC, ISO 8601

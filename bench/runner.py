@@ -33,7 +33,7 @@ class Runner:
     """Computes cells in this process; what cells share (references, counts) is kept between them."""
 
     def __init__(self, cache: Path | None = None) -> None:
-        self.references = ReferenceCache(cache)
+        self.cache, self.references = cache, ReferenceCache(cache)
         self.counts: dict[str, Any] = {}
 
     def compute(self, cell: Cell) -> Record:
@@ -74,7 +74,7 @@ class Runner:
         problem = task.problem(bk)
         method.check(problem, cell.horizon)
         if cell.kind in KINDS:
-            return KINDS[cell.kind](bk, task, method, cell)
+            return KINDS[cell.kind](bk, task, method, cell, self.cache)
         with _clock(overhead, "data"):
             hparams, data, xs = (bk.asarray(x) for x in _inputs(task, cell))
         f = bk.compile(partial(method, bk, problem))

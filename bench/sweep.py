@@ -6,15 +6,16 @@ import itertools
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from backends import BACKENDS, DTYPES
 from backends.hypergradient import InvalidOption
 from bench import plugins
-from bench.cell import Cell, Dtype, Option
+from bench.cell import Cell, Dtype, Kind, Option
 from bench.errors import UserError
+from bench.kinds import SETTINGS
 
 PRESETS = Path(__file__).parent / "sweeps"
 BOUND_BY_T = ("krmd", "neumann", "native-krmd", "native-neumann")  # K pull-backs belong to K of the T steps
@@ -32,6 +33,7 @@ class _Strict(BaseModel):
         return value
 
 
+TIMED = ("hypergradient", "calibration")  # the other kinds run no clock
 LISTS = ("backend", "device", "dtype", "horizon", "seed", "lam")
 
 
@@ -49,7 +51,8 @@ class MethodRow(BaseModel):
 class Grid(_Strict):
     """A product of lists."""
 
-    kind: Literal["hypergradient", "landscape", "calibration"] = "hypergradient"
+    kind: Kind = "hypergradient"
+    settings: dict[str, Option] = Field(default_factory=dict)
     task: str
     task_options: dict[str, Option] = Field(default_factory=dict)
     backend: list[str]
@@ -133,6 +136,7 @@ def expand(name: str, sweep: Sweep) -> Expanded:
         where = f"{name}: grid {number + 1}"
         _check_names(where, grid)
         task = plugins.build(plugins.task_class(grid.task), grid.task_options, f"{where}: task {grid.task}")
+        plugins.build(SETTINGS[grid.kind], grid.settings, f"{where}: kind {grid.kind}")
         for lam in grid.lam:
             if lam not in task.points:
                 raise UserError(
@@ -151,6 +155,7 @@ def expand(name: str, sweep: Sweep) -> Expanded:
                     try:
                         cell = Cell(
                             kind=grid.kind,
+                            settings=grid.settings,
                             task=grid.task,
                             task_options=grid.task_options,
                             method=row.name,
@@ -161,7 +166,7 @@ def expand(name: str, sweep: Sweep) -> Expanded:
                             horizon=horizon,
                             seed=seed,
                             lam=lam,
-                            timed=grid.timed and grid.kind != "landscape",
+                            timed=grid.timed and grid.kind in TIMED,
                         )
                     except ValidationError as error:
                         raise UserError(f"{where}: {_first(error)}") from error
