@@ -7,7 +7,6 @@ of this backend, or where a primal itself requires a gradient (a user differenti
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,10 +16,9 @@ import numpy as np
 import optree
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves as dispatched_leaves
 
 from backends.hypergradient.protocol import Problem
+from backends.memory import LiveStorages
 from backends.protocol import Tree, Unavailable
 
 NAMESPACE = "hypergrad-bench"
@@ -45,37 +43,6 @@ class _KeepScalarDtype(TorchFunctionMode):
         if len(args) == 2:
             args = (_like(args[0], args[1]), _like(args[1], args[0]))
         return func(*args, **(kwargs or {}))
-
-
-class LiveStorages(TorchDispatchMode):
-    """`peak`: the largest number of bytes alive at one time in storages born under the mode, whoever keeps them: a
-    variable, a stash, an autograd graph.  Never time a call under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        arguments = {t.untyped_storage()._cdata for t in dispatched_leaves((args, kwargs)) if torch.is_tensor(t)}
-        out = func(*args, **(kwargs or {}))
-        for t in dispatched_leaves(out):
-            # A view shares the storage of an argument: nothing is born.  A symbolic zero tangent has no storage.
-            if torch.is_tensor(t) and not t._is_zerotensor() and t.untyped_storage()._cdata not in arguments:
-                self._born(t.untyped_storage())
-        return out
-
-    def _born(self, storage: Any) -> None:
-        if storage in self._known:
-            return
-        size = storage.nbytes()
-        self._known[storage] = size
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._died, size)
-
-    def _died(self, size: int) -> None:
-        self.live -= size
 
 
 def _transforming() -> bool:

@@ -18,6 +18,7 @@ import backends
 from backends.hypergradient import METHODS
 from bench import crosscheck as cross
 from bench import golden, plugins, stamp
+from bench.account import account
 from bench.cell import Cell
 from bench.compare import compare
 from bench.errors import UserError
@@ -242,19 +243,25 @@ def status(folder: Path) -> int:
         missing = [c for c in expanded.cells if c.key not in have]
         console.print(f"sweep {expanded.name}: {len(expanded.cells)} cells, {len(missing)} missing")
     stale = [r for r in records if is_stale(r)]
-    console.print(f"stale: {len(stale)} (the code that made them has changed; the next run computes them again)")
-    for method, n in sorted(Counter((r.cell.method, r.cell.backend) for r in stale).items()):
-        console.print(f"  {n} × {method[0]} {method[1]}")
+    console.print(f"stale: {len(stale)}" + (" (the next run computes them again), because of" if stale else ""))
+    because = Counter(file for r in stale for file in stamp.changed(r.code, r.cell))
+    for file, n in because.most_common():
+        console.print(f"  {n} × {file} has changed", markup=False)
     for machine in sorted({_machine(r) for r in records}):
         console.print(f"machine: {machine}", markup=False)
-    total = sum(r.seconds for r in records)
-    console.print(f"time inside cells: {total:.0f} s")
-    shares: Counter[str] = Counter()
-    for r in records:
-        shares.update(r.overhead)
-    for name, seconds in shares.most_common():
-        console.print(f"  {name:<10} {seconds:7.1f} s  {100 * seconds / total:5.1f} %")
+    _print_account(records)
     return 0
+
+
+def _print_account(records: list[Record]) -> None:
+    spent = account(records)
+    for title, parts in (("measured", spent.measured), ("harness", spent.harness)):
+        console.print(f"{title}: {sum(parts.values()):.0f} s")
+        for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
+            console.print(f"  {name:<10} {seconds:7.1f} s")
+    console.print(
+        f"harness share: {100 * spent.share:.0f} % of all seconds; {1e3 * spent.warm_cell:.0f} ms a warm cell (median)"
+    )
 
 
 def _machine(record: Record) -> str:

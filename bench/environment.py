@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("numpy", "scipy", "torch", "jax", "jaxlib", "optree", "array-api-compat")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+KEPT = 1 << 30
+
+_allocator = "default"  # of this process
+
+
+def keep_freed_memory() -> None:
+    """Let the C allocator keep what is freed, for every contestant alike.
+
+    By default glibc hands blocks of 128 KiB and more back to the system at once.  The page faults when they are asked
+    for again cost an eager step at the paper's sizes up to a fifth, and come and go with what the process freed before.
+    """
+    global _allocator
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        if libc.mallopt(M_TRIM_THRESHOLD, KEPT) and libc.mallopt(M_MMAP_THRESHOLD, KEPT):
+            _allocator = "glibc, freed memory kept"
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
@@ -25,6 +44,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "threads": {name: os.environ.get(name, "") for name in THREAD_VARIABLES},
+        "allocator": _allocator,
         "gpu": _gpu() if device.startswith("cuda") else None,
     }
     text = json.dumps(facts, sort_keys=True)

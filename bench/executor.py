@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from contextlib import suppress
@@ -43,6 +44,7 @@ def _start(threads: int, lane: int, cache: str, memory_limit: int | None) -> Non
         ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if memory_limit:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    environment.keep_freed_memory()
     global _runner
     from bench.runner import Runner
 
@@ -62,6 +64,7 @@ class Executor:
         self.cache, self.workers, self.timeout, self.threads = cache, workers, timeout, threads
         self.memory_limit = memory_limit
         self.pools: dict[str, ProcessPool] = {}
+        self.free: dict[str, float] = {}  # lane → when it gave its last record
 
     def __enter__(self) -> Executor:
         return self
@@ -75,19 +78,27 @@ class Executor:
     def run(self, cells: list[Cell]) -> Iterator[Record]:
         """Untimed cells up to `workers` at once, then timed cells one by one."""
         waiting = _interleaved([c for c in cells if not c.timed])
-        running: dict[Future, Cell] = {}
+        running: dict[Future, tuple[Cell, float]] = {}
         while waiting or running:
             while waiting and len(running) < self.workers:
                 cell = waiting.pop(0)
-                running[self._submit(cell)] = cell
+                running[self._submit(cell)] = cell, time.perf_counter()
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                yield self._record(running.pop(future), future)
+                yield self._received(*running.pop(future), future)
         for cell in (c for c in cells if c.timed):
-            yield self._record(cell, self._submit(cell))
+            yield self._received(cell, time.perf_counter(), self._submit(cell))
+
+    def _received(self, cell: Cell, submitted: float, future: Future) -> Record:
+        """The record, with what the cell waited for beside its own seconds: the worker's start, transport, storing."""
+        record, lane = self._record(cell, future), _lane(cell)
+        now = time.perf_counter()
+        waited = now - max(submitted, self.free.get(lane, 0.0)) - record.seconds
+        self.free[lane] = now
+        return record.model_copy(update={"overhead": record.overhead | {"between": max(waited, 0.0)}})
 
     def _submit(self, cell: Cell) -> Future:
-        lane = f"{cell.backend.partition(':')[0]} {cell.device.partition(':')[0]}"
+        lane = _lane(cell)
         if lane not in self.pools:
             self.pools[lane] = ProcessPool(
                 max_workers=1,
@@ -110,6 +121,11 @@ class Executor:
             return _failed(cell, "error", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
+def _lane(cell: Cell) -> str:
+    """Cells of one framework and device share a worker."""
+    return f"{cell.backend.partition(':')[0]} {cell.device.partition(':')[0]}"
+
+
 def _expired(code: int | None) -> tuple[str, str]:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
@@ -126,7 +142,7 @@ def _failed(cell: Cell, status: Any, reason: str, seconds: float = 0.0) -> Recor
         status=status,
         reason=reason,
         environment=environment.describe(cell.device),
-        code={"version": stamp.VERSION, "stamp": stamp.stamp(cell)},
+        code=stamp.code(cell),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
     )

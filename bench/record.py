@@ -166,10 +166,10 @@ class Record(_Part):
     sample: Sample | None = None
     training: Training | None = None
     environment: dict[str, Any]  # machine, packages, threads, fingerprint
-    code: dict[str, str]  # version, stamp of the files that made it
+    code: dict[str, str]  # version, stamp over the files that made it, and a digest of each of them
     started: str  # UTC, ISO 8601
     seconds: float  # the cell's own wall time in its worker
-    overhead: dict[str, float] = Field(default_factory=dict)  # seconds of imports, reference, … in this cell
+    overhead: dict[str, float] = Field(default_factory=dict)  # seconds of import, data, reference, timing, …
 
     @property
     def final(self) -> bool:

@@ -89,9 +89,20 @@ class _Lower:
 
     def __init__(self, bk: Any, problem: Any, theta: Any, pull_embed: Any, data: Any) -> None:
         self.bk, self.problem, self.theta, self.pull_embed, self.data = bk, problem, theta, pull_embed, data
-        grad_g = lambda w, theta: bk.value_and_grad(lambda w: problem.inner_loss(w, theta, data))(w)[1]  # noqa: E731
-        self.grad = bk.compile(lambda w: grad_g(w, theta))
-        self.products = bk.compile(lambda w, p: bk.vjp(grad_g, w, theta)[1](p))
+        # θ, data and the basis are arguments: a compiler must not fold them into the code.
+        self.grad = bk.compile(self._gradient)
+        self.products = bk.compile(lambda w, theta, data, p: bk.vjp(partial(self._gradient, data=data), w, theta)[1](p))
+        self.hessian = bk.compile(self._hessian)
+
+    def _gradient(self, w: Any, theta: Any, data: Any) -> Any:
+        return self.bk.value_and_grad(lambda w: self.problem.inner_loss(w, theta, data))(w)[1]
+
+    def _hessian(self, w: Any, theta: Any, data: Any, basis: Any) -> Any:
+        """∇²g(w) as a matrix, all its products at once."""
+        bk = self.bk
+        _, pull = bk.vjp(lambda w: self._gradient(w, theta, data), w)
+        _, unravel = bk.ravel(w)
+        return bk.vmap(lambda e: bk.ravel(pull(unravel(e))[0])[0])(basis)
 
     def _solver(self, w: Any) -> Any:
         """b ↦ ∇²g(w)⁻¹ b on flat vectors."""
@@ -100,10 +111,11 @@ class _Lower:
         m = int(vector.shape[0])
 
         def product(p: np.ndarray) -> np.ndarray:
-            return flat(bk, self.products(w, unravel(bk.asarray(np.asarray(p, np.float64).reshape(-1))))[0])
+            p = unravel(bk.asarray(np.asarray(p, np.float64).reshape(-1)))
+            return flat(bk, self.products(w, self.theta, self.data, p)[0])
 
         if m <= DENSE:
-            H = np.stack([product(e) for e in np.eye(m)])
+            H = bk.to_numpy(self.hessian(w, self.theta, self.data, bk.asarray(np.eye(m))))
             return partial(np.linalg.solve, (H + H.T) / 2)
         operator: Any = LinearOperator((m, m), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
         return lambda b: cg(operator, b, rtol=1e-14, maxiter=10 * m)[0]
@@ -113,7 +125,7 @@ class _Lower:
         bk = self.bk
         best, last = np.inf, w
         while True:
-            grad = flat(bk, self.grad(w))
+            grad = flat(bk, self.grad(w, self.theta, self.data))
             if not np.linalg.norm(grad) < best:
                 return last
             best, last = float(np.linalg.norm(grad)), w
@@ -126,7 +138,7 @@ class _Lower:
         _, (f_w, f_theta) = bk.value_and_grad(lambda w, th: problem.outer_loss(w, th, self.data), (0, 1))(w, self.theta)
         _, unravel = bk.ravel(w)
         v = self._solver(w)(flat(bk, f_w))
-        mixed = self.products(w, unravel(bk.asarray(v)))[1]
+        mixed = self.products(w, self.theta, self.data, unravel(bk.asarray(v)))[1]
         return flat(bk, self.pull_embed(bk.map(lambda a, b: a - b, f_theta, mixed))[0])
 
 

@@ -39,7 +39,7 @@ class Runner:
     def compute(self, cell: Cell) -> Record:
         """The record of a cell.  Whatever goes wrong is a status and a reason, never an exception."""
         started, clock = datetime.now(UTC), time.perf_counter()
-        made_by = stamp.stamp(cell)  # before anything is imported
+        made_by = stamp.code(cell)  # before anything is imported
         overhead: dict[str, float] = {}
         outcome: dict[str, Any] = {}
         try:
@@ -59,7 +59,7 @@ class Runner:
             key=cell.key,
             cell=cell,
             environment=environment.describe(cell.device),
-            code={"version": stamp.VERSION, "stamp": made_by},
+            code=made_by,
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - clock,
             overhead=overhead,
@@ -74,7 +74,8 @@ class Runner:
         problem = task.problem(bk)
         method.check(problem, cell.horizon)
         if cell.kind in KINDS:
-            return KINDS[cell.kind](bk, task, method, cell, self.cache)
+            with _clock(overhead, "kind"):
+                return KINDS[cell.kind](bk, task, method, cell, self.cache)
         with _clock(overhead, "data"):
             hparams, data, xs = (bk.asarray(x) for x in _inputs(task, cell))
         f = bk.compile(partial(method, bk, problem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def files(cell: Cell) -> list[Path]:
     framework = cell.backend.partition(":")[0]
     if cell.backend in BACKENDS:
         names += [f"backends/{framework}_backend.py", f"backends/hypergradient/native_{framework}.py"]
+    if framework == "torch":
+        names.append("backends/memory.py")
     if cell.method in _METHODS:
         names.append(f"backends/hypergradient/{_METHODS[cell.method]}.py")
     if cell.kind != "hypergradient":
@@ -47,10 +50,33 @@ def files(cell: Cell) -> list[Path]:
 
 def stamp(cell: Cell) -> str:
     """Twelve digits over the content of the cell's files."""
-    digest = hashlib.sha256()
-    for path in files(cell):
-        digest.update(f"{path.name}\0{_content(path)}\n".encode())
-    return digest.hexdigest()[:12]
+    return _digest(contents(cell))
+
+
+def contents(cell: Cell) -> dict[str, str]:
+    """File → eight digits over its content."""
+    return {_name(path): _content(path)[:8] for path in files(cell)}
+
+
+def code(cell: Cell) -> dict[str, str]:
+    """What a record says of the code that made it: version, stamp, and the files one by one."""
+    made_by = contents(cell)
+    return {"version": VERSION, "stamp": _digest(made_by), **made_by}
+
+
+def changed(record_code: dict[str, str], cell: Cell) -> list[str]:
+    """The files whose content is not the recorded one."""
+    now = contents(cell)
+    then = {name: digest for name, digest in record_code.items() if name not in ("version", "stamp")}
+    return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+
+
+def _digest(made_by: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
 @cache

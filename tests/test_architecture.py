@@ -14,6 +14,7 @@ PACKAGES = ("backends", "tasks", "bench")
 FRAMEWORKS = {"torch", "jax", "jaxlib", "optree", "array_api_compat"}
 MAY_IMPORT_A_FRAMEWORK = {
     "backends/torch_backend.py": {"torch", "array_api_compat", "optree"},
+    "backends/memory.py": {"torch"},
     "backends/jax_backend.py": {"jax", "jaxlib"},
     "backends/hypergradient/native_torch.py": {"torch", "optree"},
     "backends/hypergradient/native_jax.py": {"jax", "jaxlib"},

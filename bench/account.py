@@ -1,0 +1,48 @@
+"""Where a sweep's time went: what was asked to be measured, and the harness's own share."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+
+from bench.record import Record
+
+MEASURED = ("timing", "call", "plan", "counts", "metrics", "kind")
+"""What a cell is asked for.  All else is the harness: worker starts and imports, data, references, records."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Seconds.
+
+    measured    in MEASURED, by name
+    harness     by name: import, data, reference, "between" (start of a worker, transport, storing), "rest"
+    warm_cell   the median harness time of a cell in a worker that has its imports, data and references already
+    """
+
+    measured: dict[str, float]
+    harness: dict[str, float]
+    warm_cell: float
+
+    @property
+    def share(self) -> float:
+        """The harness's part of all seconds."""
+        harness = sum(self.harness.values())
+        return harness / (harness + sum(self.measured.values()) or 1.0)
+
+
+def account(records: list[Record]) -> Account:
+    """Of the records of one store."""
+    measured: Counter[str] = Counter()
+    harness: Counter[str] = Counter()
+    warm = []
+    for r in records:
+        inside = {name: s for name, s in r.overhead.items() if name != "between"}
+        parts = {name: s for name, s in r.overhead.items() if name not in MEASURED}
+        parts["rest"] = max(r.seconds - sum(inside.values()), 0.0)
+        measured.update({name: s for name, s in inside.items() if name in MEASURED})
+        harness.update(parts)
+        if all(parts.get(name, 0.0) < 0.05 for name in ("import", "data", "reference")):
+            warm.append(sum(parts.values()))
+    return Account(dict(measured), dict(harness), statistics.median(warm) if warm else 0.0)
