@@ -3,8 +3,9 @@
 One round calls every contestant once, so that a change of the machine's speed touches all of them; ratios are formed
 round by round.
 
-    floor of rmd, krmd, neumann    one T-scan of `step` and one scan of K pull-backs of it at one point
-    floor of the others            none is defined
+    floor: steps         one T-scan of `step`: the forward pass that every estimator runs
+    floor: pull-backs    one scan of K linearisations of `step`, each pulled back: what rmd, krmd and neumann add to it
+    one step, one vjp    a single call of each: what a call costs outside a scan
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from backends.hypergradient import METHODS
 from backends.hypergradient.krmd import STASHES
-from backends.hypergradient.protocol import tail
+from backends.hypergradient.protocol import head, tail
 from bench.cell import Cell
 from bench.record import Calibration
 
@@ -57,11 +58,12 @@ def _contestants(bk: Any, problem: Any, method: Any, cell: Cell) -> Iterator[tup
     if native is not None:
         options = {k: v for k, v in cell.method_options.items() if k == "truncation"}
         yield f"native-{cell.method}", partial(native(**options), bk, problem)
-    if cell.method in ("rmd", "krmd", "neumann"):
-        yield "floor: steps", partial(_steps, bk, problem)
-        K = cell.horizon if cell.truncation is None else cell.truncation
-        if K:
-            yield "floor: pull-backs", partial(_pull_backs, bk, problem, K)
+    yield "one step", lambda hparams, data, xs: _steps(bk, problem, hparams, data, head(bk, xs, 1))
+    yield "one vjp", partial(_pull_backs, bk, problem, 1)
+    yield "floor: steps", partial(_steps, bk, problem)
+    K = cell.horizon if cell.truncation is None else min(cell.truncation, cell.horizon)
+    if cell.method in ("rmd", "krmd", "neumann") and K:
+        yield "floor: pull-backs", partial(_pull_backs, bk, problem, K)
 
 
 def _steps(bk: Any, problem: Any, hparams: Any, data: Any, xs: Any) -> Any:

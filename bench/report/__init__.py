@@ -15,18 +15,18 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.record import Record
-from bench.report import figures, page, reference, speed, tables
+from bench.report import figures, page, reference, scaling, speed, table, tables
 from bench.report.frame import frame, landscapes
 
 
 def write(records: list[Record], folder: Path, title: str, stale: frozenset[str]) -> list[Path]:
     """Write `figures/`, `tables/` and `report.html` under a folder of records; return the files."""
     rows, toy = frame(records, stale), landscapes(records)
-    every = (speed.table(records), reference.table(records), *tables.every(rows, toy))
+    every = (speed.table(records), reference.table(records), *scaling.tables(rows), *tables.every(rows, toy))
     made_tables = [t for t in every if not t.rows.empty]
-    made_figures = figures.every(rows, records)
+    made_figures = [*figures.every(rows, records), *scaling.figures(rows)]
     try:
-        files = [*tables.write(made_tables, folder / "tables"), *figures.write(made_figures, folder / "figures")]
+        files = [*table.write(made_tables, folder / "tables"), *figures.write(made_figures, folder / "figures")]
         html = folder / "report.html"
         html.write_text(page.render(title, folder, records, rows, made_tables, made_figures))
     except OSError as error:

@@ -21,9 +21,34 @@ PAIR = ("torch", "jax")
 
 def frame(records: list[Record], stale: frozenset[str] = frozenset()) -> Frame:
     """One row for every hypergradient cell, in the order of the keys."""
-    certified = certificates(records)
+    certified, floors = certificates(records), _floors(records)
     chosen = [r for r in records if r.cell.kind == "hypergradient"]
-    return pd.DataFrame([_row(r, certified, r.key in stale) for r in chosen])
+    return pd.DataFrame([_row(r, certified, r.key in stale) | {"floor_s": _floor(r, floors)} for r in chosen])
+
+
+def _floors(records: list[Record]) -> dict[tuple, tuple[float, float]]:
+    """(problem, framework, device, dtype, machine) → median seconds of a step and of a vjp inside a scan, from RMD's
+    calibration cells."""
+    found = {}
+    for r in records:
+        if r.calibration is not None and r.cell.method == "rmd":
+            medians = {name: float(np.median(values)) for name, values in r.calibration.seconds.items()}
+            T = r.cell.horizon
+            found[_lane(r)] = medians["floor: steps"] / T, medians["floor: pull-backs"] / T
+    return found
+
+
+def _lane(r: Record) -> tuple:
+    return problem(r.cell), r.cell.backend, r.cell.device, r.cell.dtype, r.environment.get("fingerprint")
+
+
+def _floor(r: Record, floors: Mapping[tuple, tuple[float, float]]) -> float:
+    """T·step + K·vjp; no vjp of Φ in cg and fmd."""
+    if _lane(r) not in floors:
+        return np.nan
+    step, vjp = floors[_lane(r)]
+    K = {"cg": 0, "fmd": 0}.get(r.cell.method.removeprefix("native-"), r.cell.truncation)
+    return r.cell.horizon * step + (r.cell.horizon if K is None else K) * vjp
 
 
 def landscapes(records: list[Record]) -> Frame:

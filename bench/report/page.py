@@ -16,7 +16,7 @@ from bench.record import Record
 from bench.report import style
 from bench.report.figures import Picture
 from bench.report.frame import Frame
-from bench.report.tables import Table, readable
+from bench.report.table import Table, readable
 
 _PAGE = Template((Path(__file__).parent / "page.html").read_text())
 

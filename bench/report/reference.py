@@ -11,7 +11,7 @@ import pandas as pd
 from bench import paper
 from bench.paper import Number
 from bench.record import Record
-from bench.report.tables import Table
+from bench.report.table import Table
 
 MISSING = "not measured yet"
 RECALLED = "as recalled, not checked against the PDF"

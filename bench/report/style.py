@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette: told apart with every common colour blindness.
 _METHODS = {
@@ -37,6 +41,8 @@ def method(series: str) -> dict[str, Any]:
     colour, marker = _METHODS.get(base, _GUEST)
     if "residuals" in stash:
         colour, marker = {"krmd": "#56B4E9", "rmd": "#777777"}.get(base, colour), "D"
+    if "once" in stash:
+        colour, marker = "#7AC7A5", "p"
     return {"color": colour, "marker": {"o": "*", "s": "x"}.get(marker, "1") if native else marker}
 
 
@@ -50,3 +56,15 @@ def framework(name: str, colour: str) -> dict[str, Any]:
         "markeredgecolor": colour,
         "linewidth": 1.3,
     }
+
+
+def legend(figure: Figure, series: Iterable[str], frameworks: Iterable[str], columns: int) -> None:
+    """Below the panels: a handle a method, a handle a framework."""
+    handles = []
+    for name in series:
+        looks: Any = method(name) | {"linewidth": 1.3}
+        handles.append(Line2D([], [], label=name, **looks))
+    for name in frameworks:
+        looks = {"color": "#444444", "marker": "o"} | framework(name, "#444444")
+        handles.append(Line2D([], [], label=name, **looks))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)

@@ -1,29 +1,17 @@
-"""The tables: data frames with the units in their column names, as CSV (all digits) and Markdown (readable digits)."""
+"""The tables of hypergradient cells and of the toy."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from bench.report import memory
 from bench.report.frame import Frame
+from bench.report.table import HEAD, Table
 
-OFF = 0.10  # plan against law: beyond this the row is marked
-_ORDER = ["rmd iterates", "rmd residuals", "krmd iterates", "krmd residuals", "fmd", "cg", "neumann"]
-HEAD = ["problem", "lam", "method", "options", "T", "framework", "dtype"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with the sentence that says how to read it."""
-
-    name: str
-    caption: str
-    rows: Frame
+_ORDER = ["rmd iterates", "rmd residuals", "krmd iterates", "krmd residuals", "fmd", "cg", "neumann", "neumann once"]
 
 
 def every(rows: Frame, toy: Frame) -> list[Table]:
@@ -35,7 +23,7 @@ def every(rows: Frame, toy: Frame) -> list[Table]:
             _certificates(rows),
             _bias(rows),
             _time(rows),
-            _memory(rows),
+            *memory.tables(rows),
             _counts(rows),
             _cells(rows),
         ]
@@ -44,43 +32,6 @@ def every(rows: Frame, toy: Frame) -> list[Table]:
     if not rows.empty:
         made.append(_failures(rows))
     return [t for t in made if not t.rows.empty]
-
-
-def write(made: list[Table], folder: Path) -> list[Path]:
-    """`<name>.csv` and `<name>.md` of every table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in [*folder.glob("*.csv"), *folder.glob("*.md")]:
-        old.unlink()
-    files = []
-    for table in made:
-        csv, md = folder / f"{table.name}.csv", folder / f"{table.name}.md"
-        csv.write_text(table.rows.to_csv(index=False))
-        md.write_text(f"{table.caption}\n\n{markdown(table.rows)}\n")
-        files += [csv, md]
-    return files
-
-
-def markdown(rows: Frame) -> str:
-    """A GitHub table."""
-    shown = readable(rows)
-    lines = ["| " + " | ".join(shown.columns) + " |", "|" + "---|" * len(shown.columns)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in shown.to_numpy()]
-    return "\n".join(lines)
-
-
-def readable(rows: Frame) -> Frame:
-    """Every figure as text with four significant digits; what does not exist is a dash."""
-    return pd.DataFrame({name: [_text(x) for x in rows[name]] for name in rows.columns}, dtype=object)
-
-
-def _text(x: object) -> str:
-    if isinstance(x, (bool, np.bool_)):
-        return "yes" if x else "no"
-    if isinstance(x, (float, np.floating)):
-        if np.isnan(x):
-            return "–"
-        return str(int(x)) if float(x).is_integer() and abs(x) < 1e6 else f"{x:.4g}"
-    return "–" if x is None or x == "" else str(x)
 
 
 def _ok(rows: Frame) -> Frame:
@@ -186,6 +137,7 @@ def _time(rows: Frame) -> Table:
         **{
             "lane": timed.lane,
             "median (ms)": 1e3 * timed.median_s,
+            "× floor": timed.median_s / timed.floor_s,
             "IQR/median": timed.iqr_ratio,
             "calls": timed.calls,
             "compile (s)": timed.compile_s,
@@ -197,34 +149,8 @@ def _time(rows: Frame) -> Table:
     return Table(
         "time",
         "Wall time of one hypergradient: warm, synchronised, alone on the machine; compilation apart. Times of "
-        "different machines are not comparable.",
-        shown,
-    )
-
-
-def _memory(rows: Frame) -> Table:
-    ok = _ok(rows)
-    ok = ok[ok.plan_bytes.notna()] if "plan_bytes" in ok else ok.iloc[:0]
-    if ok.empty:
-        return Table("memory", "", ok)
-    excess = ok.plan_bytes / ok.law_bytes - 1
-    shown = ok[HEAD].assign(
-        **{
-            "M": ok.M,
-            "N": ok.N,
-            "law (KiB)": ok.law_bytes / 1024,
-            "plan (KiB)": ok.plan_bytes / 1024,
-            "plan/law": ok.plan_bytes / ok.law_bytes,
-            "resident growth (KiB)": ok.resident_bytes / 1024,
-            "marks": ["plan and law differ" if abs(e) > OFF else "" for e in excess],
-            "record": ok.record,
-        }
-    )
-    return Table(
-        "memory",
-        "Memory of one hypergradient three ways: the law (what the method must keep across steps), the framework's "
-        "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages), growth of the resident set. "
-        "A plan also holds the workspace of one step, which the law leaves out.",
+        "different machines are not comparable. The floor is T steps and K pull-backs as the calibration cells of the "
+        "same store timed them (T steps for cg and fmd).",
         shown,
     )
 

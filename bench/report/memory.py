@@ -1,0 +1,78 @@
+"""Memory three ways in one place: the law, the framework's plan, the resident set; and their slopes in K and T."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.report.frame import Frame
+from bench.report.table import HEAD, Table
+
+OFF = 0.10  # plan against law: beyond this the row is marked
+WAYS = {"law": "law_bytes", "plan": "plan_bytes", "resident": "resident_bytes"}
+
+
+def tables(rows: Frame) -> list[Table]:
+    """`memory`, a line a cell, and `memory-slopes`, a line a method."""
+    ok = rows[rows.status == "ok"]
+    ok = ok[ok.plan_bytes.notna()] if "plan_bytes" in ok else ok.iloc[:0]
+    if ok.empty:
+        return []
+    return [_cells(ok), Table("memory-slopes", _SLOPES, pd.DataFrame(list(_slopes(ok))))]
+
+
+def _cells(ok: Frame) -> Table:
+    excess = ok.plan_bytes / ok.law_bytes - 1
+    shown = ok[HEAD].assign(
+        **{
+            "M": ok.M,
+            "N": ok.N,
+            "law (KiB)": ok.law_bytes / 1024,
+            "plan (KiB)": ok.plan_bytes / 1024,
+            "plan/law": ok.plan_bytes / ok.law_bytes,
+            "resident growth (KiB)": ok.resident_bytes / 1024,
+            "marks": ["plan and law differ" if abs(e) > OFF else "" for e in excess],
+            "record": ok.record,
+        }
+    )
+    return Table(
+        "memory",
+        "Memory of one hypergradient three ways: the law (what the method must keep across steps), the framework's "
+        "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages), growth of the resident set. "
+        "A plan also holds the workspace of one step, which the law leaves out.",
+        shown,
+    )
+
+
+_SLOPES = (
+    "Slopes of memory by least squares, in units of M·itemsize, over K at fixed T and over T at fixed K. The workspace "
+    "of a step is in the intercept, so law and plan must agree here: a line is marked where their slopes differ by "
+    "more than 10 % of M·itemsize. Misfit: the largest residual of the plan over its mean. Resident: growth of the "
+    "process's peak, which only the largest cell of a worker moves."
+)
+
+
+def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
+    held = ["problem", "lam", "series", "framework", "device", "dtype", "seed"]
+    for axis, other in (("K", "T"), ("T", "K")):
+        for key, part in ok.groupby([*held, other], sort=True, dropna=False):
+            part = part.sort_values(axis)
+            if part[axis].nunique() < 3:
+                continue
+            unit = part.M.iloc[0] * (8 if part["dtype"].iloc[0] == "float64" else 4)
+            line: dict[str, Any] = dict(zip([*held, other], key)) | {"over": axis, "cells": len(part)}
+            x = part[axis].to_numpy(float)
+            slopes = {}
+            for name, column in WAYS.items():
+                y = part[column].to_numpy(float)
+                slopes[name] = np.polyfit(x, y, 1) if np.isfinite(y).all() else np.full(2, np.nan)
+                line[f"{name} slope (M·itemsize)"] = slopes[name][0] / unit
+            plan = part.plan_bytes.to_numpy(float)
+            line["plan at 0 (KiB)"] = slopes["plan"][1] / 1024
+            line["misfit"] = float(np.abs(plan - np.polyval(slopes["plan"], x)).max() / plan.mean())
+            apart = abs(slopes["plan"][0] - slopes["law"][0]) / unit
+            line["marks"] = "plan and law differ" if apart > OFF else ""
+            yield line

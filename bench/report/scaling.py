@@ -1,0 +1,109 @@
+"""How time and memory grow with M, N, T, K and the number of examples: log–log, fitted exponents beside the law's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.report import style
+from bench.report.figures import Picture
+from bench.report.frame import Frame
+from bench.report.table import Table
+
+FACTOR = 30  # an axis must span this much
+AXES = {"T": "T (lower steps)", "K": "K (pull-backs of Φ)", "M": "M (entries of w)", "N": "N (entries of λ)"}
+AXES["train"] = "training examples in a step"
+COLUMNS = {"calls": "step_work", "time": "median_s", "law": "law_bytes", "plan": "plan_bytes"}
+WHAT = {"time": ("median_s", 1e3, "median wall time (ms)"), "plan": ("plan_bytes", 1 / 2**20, "planned memory (MiB)")}
+
+
+def tables(rows: Frame) -> list[Table]:
+    """One line an axis, method and framework: exponents by least squares on logarithms, ± a standard error."""
+    lines = []
+    for axis, fixed, series, framework, part in _sweeps(rows):
+        line: dict[str, Any] = {"axis": axis, "at": fixed, "method": series, "framework": framework}
+        line |= {"from": part[axis].min(), "to": part[axis].max()}
+        for name, column in (
+            ("calls", "step_work"),
+            ("time", "median_s"),
+            ("law", "law_bytes"),
+            ("plan", "plan_bytes"),
+        ):
+            line[f"{name} exponent"] = _exponent(part[axis], part[column])
+        lines.append(line | {"machine": part.machine.iloc[0]})
+    caption = (
+        "Exponents p of time and planned memory ~ axisᵖ, by least squares on logarithms over the whole range, ± one "
+        "standard error; beside them the exponents of the counted calls of Φ (calls, linearisations, pull-backs and "
+        "push-forwards) and of the memory law over the same points. A constant part (dispatch, the workspace of a "
+        "step) lowers the fitted exponent below the law's."
+    )
+    return [Table("scaling", caption, pd.DataFrame(lines))]
+
+
+def figures(rows: Frame) -> list[Picture]:
+    """One figure an axis: time and planned memory, both axes logarithmic."""
+    swept: dict[tuple[str, str], list] = {}
+    for axis, fixed, series, framework, part in _sweeps(rows):
+        swept.setdefault((axis, fixed), []).append((series, framework, part))
+    with mpl.rc_context(style.RC):
+        return [_picture(axis, fixed, lines) for (axis, fixed), lines in swept.items()]
+
+
+def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
+    """(axis, what was held, series, framework, rows): one axis over a factor of FACTOR, all else fixed."""
+    if rows.empty or "median_s" not in rows:
+        return
+    ok = rows[(rows.status == "ok") & rows.median_s.notna()]
+    ok = ok.assign(
+        task=ok.problem.str.partition(" ")[0],
+        train=[float(m[1]) if (m := re.search(r"train=(\d+)", p)) else np.nan for p in ok.problem],
+        step_work=[_step_work(c) for c in ok.counted],
+    )
+    keys = ["task", "series", "framework", "device", "dtype", "machine", "seed", "lam"]
+    for axis in AXES:
+        for key, part in ok.groupby([*keys, *(a for a in AXES if a != axis)], sort=True, dropna=False):
+            # Every example has its own λ unless they are grouped: then the batch moves N, and the axis is N.
+            part = part.drop_duplicates(axis).sort_values(axis)
+            if part[axis].nunique() >= 5 and part[axis].max() >= FACTOR * part[axis].min():
+                held = dict(zip(keys + [a for a in AXES if a != axis], key))
+                fixed = ", ".join(f"{a} = {held[a]:g}" for a in AXES if a != axis and held[a] == held[a])
+                yield axis, f"{held['task']}: {fixed}, {held['dtype']}", held["series"], held["framework"], part
+
+
+def _step_work(counted: str) -> float:
+    """Calls, linearisations, pull-backs and push-forwards of Φ together."""
+    step = re.search(r"step: ([^;]*)", counted)
+    return float(sum(int(n) for n in re.findall(r"\d+", step[1]))) if step else np.nan
+
+
+def _exponent(x: Any, y: Any) -> str:
+    a, b = np.log(x.to_numpy(float)), np.log(y.to_numpy(float))
+    if not np.isfinite(b).all():
+        return ""
+    (slope, _), covariance = np.polyfit(a, b, 1, cov=True) if np.ptp(b) > 0 else ((0.0, 0.0), np.zeros((2, 2)))
+    return f"{slope:.2f} ± {np.sqrt(covariance[0, 0]):.2f}"
+
+
+def _picture(axis: str, fixed: str, lines: list) -> Picture:
+    figure = Figure(figsize=(10.5, 4.6))
+    panels: Any = figure.subplots(1, 2)
+    for ax, (column, scale, label) in zip(panels, WHAT.values()):
+        for series, framework, part in lines:
+            looks: Any = style.method(series)
+            looks = looks | style.framework(framework, looks["color"])
+            ax.plot(part[axis], scale * part[column], **looks)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlabel(AXES[axis])
+        ax.set_ylabel(label)
+    style.legend(figure, sorted({s for s, _, _ in lines}), sorted({f for _, f, _ in lines}), columns=6)
+    machine = lines[0][2].machine.iloc[0]
+    figure.suptitle(f"{fixed}, cpu, machine {machine}" if len(fixed) < 90 else fixed, fontsize=9)
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"scaling-{axis}-{fixed}").strip("-").lower()
+    return Picture(stem, f"Time and planned memory of one hypergradient against {AXES[axis]}: {fixed}.", figure)
