@@ -32,7 +32,7 @@ def _flatten(tree: Tree) -> tuple[list, Any]:
 def _like(x: Any, other: Any) -> Any:
     """A Python float that meets a 0-d tensor, as such a tensor."""
     if isinstance(x, float) and torch.is_tensor(other) and other.ndim == 0 and other.is_floating_point():
-        return torch.tensor(x, dtype=other.dtype, device=other.device)
+        return torch.full((), x, dtype=other.dtype, device=other.device)
     return x
 
 
@@ -91,7 +91,11 @@ class TorchBackend:
     def dot(self, a: Tree, b: Tree) -> torch.Tensor:
         pairs = zip(self.leaves(a), self.leaves(b), strict=True)
         products = [torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in pairs]
-        return sum(products[1:], start=products[0]) if products else torch.zeros((), dtype=self._float)
+        return (
+            sum(products[1:], start=products[0])
+            if products
+            else torch.zeros((), dtype=self._float, device=self._device)
+        )
 
     def ravel(self, tree: Tree) -> tuple[torch.Tensor, Callable]:
         leaves, treedef = _flatten(tree)
@@ -104,7 +108,11 @@ class TorchBackend:
                 [next(parts).reshape(leaf.shape) if leaf.is_floating_point() else leaf for leaf in leaves]
             )
 
-        flat = torch.cat([leaf.reshape(-1) for leaf in moving]) if moving else torch.zeros(0, dtype=self._float)
+        flat = (
+            torch.cat([leaf.reshape(-1) for leaf in moving])
+            if moving
+            else torch.zeros(0, dtype=self._float, device=self._device)
+        )
         return flat, unravel
 
     # transforms
