@@ -15,6 +15,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import runpy
 import sys
 import time
 from collections.abc import Callable
@@ -70,7 +71,9 @@ class Contestant:
 
 
 def _ours(c: Case, method: str, **options: Any) -> Callable[[], Any]:
-    f = c.bk.compile(partial(METHODS[method](truncation=c.truncation, **options), c.bk, c.problem))
+    if not method.endswith("-rmd") and method != "rmd":
+        options["truncation"] = c.truncation
+    f = c.bk.compile(partial(METHODS[method](**options), c.bk, c.problem))
     return lambda: f(c.lam, c.data, c.xs).grad
 
 
@@ -79,6 +82,12 @@ def _by_autodiff(c: Case, stash: str) -> Callable[[], Any]:
     grad = c.bk.value_and_grad(c.problem.inner_loss)
     problem = c.problem.replace(step=lambda w, theta, data, x: w - c.rate * grad(w, theta, data)[1])
     return _ours(replace(c, problem=problem), "krmd", stash=stash)
+
+
+def _standalone(c: Case) -> Callable[[], Any]:
+    """A script of a page that imports nothing of ours: what the native idiom must be as fast as."""
+    script = runpy.run_path(str(Path(__file__).with_name(f"standalone_{c.bk.name}.py")))["hypergradient"]
+    return lambda: script(c.lam, *(c.data[name] for name in ("X", "Y", "X_val", "Y_val")), c.horizon)
 
 
 def _weights(w: Any) -> Any:
@@ -223,6 +232,10 @@ def contestants() -> list[Contestant]:
         made += [ours(f"{OURS}, {stash}", make=partial(_ours, method="krmd", stash=stash)) for stash in STASHES]
         made += [ours("native idiom", make=partial(_ours, method="native-krmd"))]
         made += [ours(f"Φ by autodiff, {stash}", make=partial(_by_autodiff, stash=stash)) for stash in STASHES]
+        exact = partial(Contestant, framework=framework, estimator="rmd", package="")
+        made += [exact(f"{OURS}, {stash}", make=partial(_ours, method="rmd", stash=stash)) for stash in STASHES]
+        made += [exact("native idiom", make=partial(_ours, method="native-rmd"))]
+        made += [exact("stand-alone script", make=_standalone)]
     return [
         *made,
         Contestant("higher", "torch", "krmd", "higher", _higher),
@@ -230,7 +243,8 @@ def contestants() -> list[Contestant]:
         Contestant("HyperTorch reverse", "torch", "krmd", "hypergrad", _hypertorch),
         Contestant("HyperTorch reverse, our Φ", "torch", "krmd", "hypergrad", partial(_hypertorch, our_phi=True)),
         Contestant("JAXopt GradientDescent", "jax", "krmd", "jaxopt", _jaxopt),
-        Contestant(OURS, "torch", "neumann", "", partial(_ours, method="neumann")),
+        Contestant(f"{OURS}, each", "torch", "neumann", "", partial(_ours, method="neumann")),
+        Contestant(f"{OURS}, once", "torch", "neumann", "", partial(_ours, method="neumann", linearise="once")),
         Contestant("Betty neumann", "torch", "neumann", "betty-ml", _betty),
     ]
 
@@ -240,7 +254,7 @@ def measure(entered: list[Contestant], task: Any, horizon: int, truncations: lis
     rows = []
     for framework, estimator in dict.fromkeys((e.framework, e.estimator) for e in entered):
         group = [e for e in entered if (e.framework, e.estimator) == (framework, estimator)]
-        for K in truncations:
+        for K in truncations if estimator != "rmd" else [horizon]:
             print(f"{framework}, {estimator}, K = {K}", file=sys.stderr)
             rows += _race(group, framework, estimator, task, horizon, K, rounds)
     packages = sorted({e.package for e in entered if e.package})
@@ -342,6 +356,7 @@ def main(argv: list[str]) -> None:
     # One thread for everybody; both are read when a framework is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    environment.keep_freed_memory()
     sizes, horizon, truncations = (SMALL, 20, [2, 20]) if given.small else ({}, 100, [5, 100])
     result = measure(contestants(), TASKS["hypercleaning"](**sizes), horizon, truncations, given.rounds)
     given.out.mkdir(parents=True, exist_ok=True)
