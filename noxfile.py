@@ -69,6 +69,14 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def perf(session: nox.Session) -> None:
+    """Times of all estimators and native idioms by pytest-benchmark.  `nox -s perf -- --benchmark-autosave`."""
+    _install(session, "all", "dev")
+    session.env["OMP_NUM_THREADS"] = "1"
+    session.run("python", "-m", "pytest", "tests/perf", "--benchmark-enable", "--benchmark-only", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Peer libraries beside ours on MNIST hyper-cleaning.  `taskset -c 0 nox -s peers -- --rounds 20`; ten minutes."""
     _install(session, "all")

@@ -19,16 +19,31 @@ from bench.report import figures, page, reference, scaling, speed, table, tables
 from bench.report.frame import frame, landscapes
 
 
+def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> list[table.Table]:
+    """All tables that these records can fill."""
+    rows = frame(records, stale)
+    made = [
+        speed.table(records),
+        reference.table(records),
+        *scaling.tables(rows),
+        *tables.every(rows, landscapes(records)),
+    ]
+    return [t for t in made if not t.rows.empty]
+
+
+def figures_of(records: list[Record]) -> list[figures.Picture]:
+    """All figures that these records can fill."""
+    rows = frame(records)
+    return [*figures.every(rows, records), *scaling.figures(rows)]
+
+
 def write(records: list[Record], folder: Path, title: str, stale: frozenset[str]) -> list[Path]:
     """Write `figures/`, `tables/` and `report.html` under a folder of records; return the files."""
-    rows, toy = frame(records, stale), landscapes(records)
-    every = (speed.table(records), reference.table(records), *scaling.tables(rows), *tables.every(rows, toy))
-    made_tables = [t for t in every if not t.rows.empty]
-    made_figures = [*figures.every(rows, records), *scaling.figures(rows)]
+    made_tables, made_figures = tables_of(records, stale), figures_of(records)
     try:
         files = [*table.write(made_tables, folder / "tables"), *figures.write(made_figures, folder / "figures")]
         html = folder / "report.html"
-        html.write_text(page.render(title, folder, records, rows, made_tables, made_figures))
+        html.write_text(page.render(title, folder, records, frame(records, stale), made_tables, made_figures))
     except OSError as error:
         raise UserError(f"the report cannot be written under {folder}: {error.strerror or error}") from error
     return [*files, html]

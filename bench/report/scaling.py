@@ -16,7 +16,7 @@ from bench.report.figures import Picture
 from bench.report.frame import Frame
 from bench.report.table import Table
 
-FACTOR = 30  # an axis must span this much
+FACTOR, VALUES = 30, 6  # an axis must span this much, at this many values
 AXES = {"T": "T (lower steps)", "K": "K (pull-backs of Φ)", "M": "M (entries of w)", "N": "N (entries of λ)"}
 AXES["train"] = "training examples in a step"
 COLUMNS = {"calls": "step_work", "time": "median_s", "law": "law_bytes", "plan": "plan_bytes"}
@@ -60,6 +60,8 @@ def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
     if rows.empty or "median_s" not in rows:
         return
     ok = rows[(rows.status == "ok") & rows.median_s.notna()]
+    if ok.empty:
+        return
     ok = ok.assign(
         task=ok.problem.str.partition(" ")[0],
         train=[float(m[1]) if (m := re.search(r"train=(\d+)", p)) else np.nan for p in ok.problem],
@@ -70,7 +72,7 @@ def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
         for key, part in ok.groupby([*keys, *(a for a in AXES if a != axis)], sort=True, dropna=False):
             # Every example has its own λ unless they are grouped: then the batch moves N, and the axis is N.
             part = part.drop_duplicates(axis).sort_values(axis)
-            if part[axis].nunique() >= 5 and part[axis].max() >= FACTOR * part[axis].min():
+            if part[axis].nunique() >= VALUES and part[axis].max() >= FACTOR * part[axis].min():
                 held = dict(zip(keys + [a for a in AXES if a != axis], key))
                 fixed = ", ".join(f"{a} = {held[a]:g}" for a in AXES if a != axis and held[a] == held[a])
                 yield axis, f"{held['task']}: {fixed}, {held['dtype']}", held["series"], held["framework"], part
