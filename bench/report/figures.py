@@ -108,6 +108,8 @@ def _quality(group: Frame, problem: str, stem: str) -> Iterator[Picture]:
         if column == "exact_bias":
             ax.set_yscale("log")
             ax.axhline(floor, color="#999999", linewidth=0.8, zorder=0)
+            note = {"xy": (0.02, floor), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            ax.annotate("exact to rounding", xytext=(0, 3), fontsize=7, color="#666666", **note)
         else:
             ax.axhline(1.0, color="#999999", linewidth=0.8, zorder=0)
     figure.suptitle(f"{problem}: T = {T}, {_facts(chosen)}", fontsize=9)
@@ -115,7 +117,7 @@ def _quality(group: Frame, problem: str, stem: str) -> Iterator[Picture]:
     yield Picture(
         f"bias-{stem}",
         f"Bias, cosine and descent against K: {problem}, T = {T}, {_facts(chosen)}. Estimators without K are drawn at "
-        "K = T; a bias below {ROUNDING:g} is drawn on the lowest line.",
+        f"K = T; a bias below {ROUNDING:g} is drawn on the lowest line.",
         figure,
     )
 
