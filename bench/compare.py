@@ -72,10 +72,16 @@ def _figures(r: Record) -> dict[str, Any]:
             figures |= {f"{name} bias": bias.relative, f"{name} cosine": bias.cosine, f"{name} descent": bias.descent}
     if r.landscape is not None:
         figures |= r.landscape.model_dump(include={"largest_angle_deg", "median_norm_ratio", "bias_min", "bias_max"})
+    for name in ("sample", "training"):
+        part = getattr(r, name)
+        if part is not None:
+            figures |= {f"{name} {field}": value for field, value in part.model_dump().items()}
     return figures
 
 
 def _equal(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=tolerance, abs_tol=0.0)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_equal(x, y, tolerance) for x, y in zip(a, b))
     return bool(a == b)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import calibration, landscape
+from bench import calibration, landscape, sample, training
 from bench.cell import Cell
 
 KINDS: dict[str, Callable[[Any, Any, Any, Cell, Path | None], dict[str, Any]]] = {
     "landscape": landscape.measure,
     "calibration": calibration.measure,
+    "sample": sample.measure,
+    "training": training.measure,
 }
 """kind → (backend, task, method, cell, folder for what survives a kill) → the fields of the record."""
 
@@ -21,12 +23,15 @@ KINDS: dict[str, Callable[[Any, Any, Any, Cell, Path | None], dict[str, Any]]] =
 class NoSettings:
     """Of a kind that has nothing to set."""
 
+    def check(self, task: Any, cell: Cell) -> None:
+        """Nothing to refuse."""
+
 
 SETTINGS: dict[str, Any] = {
     "hypergradient": NoSettings,
     "landscape": NoSettings,
     "calibration": NoSettings,
-    "sample": NoSettings,
-    "training": NoSettings,
+    "sample": sample.Settings,
+    "training": training.Settings,
 }
-"""kind → the class that checks `Cell.settings`."""
+"""kind → the class that checks `Cell.settings`, and whether a task and a cell are fit for it."""

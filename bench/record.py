@@ -107,7 +107,7 @@ class Calibration(_Part):
 
 
 class Sample(_Part):
-    """h_{T−K} at many λ of one problem; index i of every list is one λ, drawn as the task's "init" of seed `seeds[i]`.
+    """h_{T−K} at many λ of one problem; index i of every list is one λ, the cell's point of seed `seeds[i]`.
 
     The constants of the theory as `bench.constants` computes them; a claim forms bounds from them, the record does not.
     Where a figure does not exist (the reference is rounding, there is no implicit one, …) the entry is None.
@@ -139,7 +139,7 @@ class Sample(_Part):
 class Training(_Part):
     """Upper iterations λ ← project(λ − η_τ h) from `starts` values of λ; lists are [start][recorded iteration].
 
-    Start i is the task's "init" of seed `seeds[i]`.  Recorded are iteration 0, every E-th, and the last.
+    Start i is the cell's point of seed `seeds[i]`.  Recorded are iteration 0, every E-th, and the last.
     """
 
     seeds: list[int]

@@ -8,8 +8,7 @@ implicit_wT   the same formula at w_T: CG's own estimand
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
 
 from backends.hypergradient import METHODS
+from bench import arrays
 from bench.record import Bias
 
 DENSE = 1000  # up to this M the Hessian is formed, beyond it only multiplied with
@@ -63,18 +63,29 @@ def references(bk: Any, task: Any, problem: Any, hparams: Any, data: Any, xs: An
     """All three, with a float64 backend and its arrays."""
     native = bk.compile(partial(METHODS["native-rmd"](), bk, problem))
     result = bk.wait(native(hparams, data, xs))
-    theta, pull_embed = bk.vjp(lambda lam: problem.embed(lam, data), hparams)
-    _, (f_w, f_theta) = bk.value_and_grad(lambda w, th: problem.outer_loss(w, th, data), (0, 1))(result.params, theta)
-    floor = float(np.linalg.norm(flat(bk, pull_embed(f_theta)[0])) + np.linalg.norm(flat(bk, f_w)))
-    reason = _no_implicit(task, problem)
+    exact, w = flat(bk, result.grad), result.params
+    floor = floor_of(bk, direct(bk, problem, w, hparams, data))
+    reason = no_implicit(task, problem)
     if reason:
-        return References(flat(bk, result.grad), floor, None, None, reason)
-    lower = _Lower(bk, problem, theta, pull_embed, data)
-    w = result.params
-    return References(flat(bk, result.grad), floor, lower.implicit(lower.solve(w)), lower.implicit(w), "")
+        return References(exact, floor, None, None, reason)
+    lower = Lower(bk, problem)
+    at_optimum = lower.implicit(lower.minimiser(w, hparams, data), hparams, data)
+    return References(exact, floor, at_optimum, lower.implicit(w, hparams, data), "")
 
 
-def _no_implicit(task: Any, problem: Any) -> str:
+def direct(bk: Any, problem: Any, params: Any, hparams: Any, data: Any) -> tuple[Any, Any]:
+    """(∂f/∂w, ∂f/∂λ), the partial derivatives of f."""
+    theta, pull = bk.vjp(lambda lam: problem.embed(lam, data), hparams)
+    _, (f_w, f_theta) = bk.value_and_grad(lambda w, th: problem.outer_loss(w, th, data), (0, 1))(params, theta)
+    return f_w, pull(f_theta)[0]
+
+
+def floor_of(bk: Any, terms: tuple[Any, Any]) -> float:
+    """‖∂f/∂λ‖ + ‖∂f/∂w‖: what rounding is measured in."""
+    return float(sum(np.linalg.norm(flat(bk, term)) for term in terms))
+
+
+def no_implicit(task: Any, problem: Any) -> str:
     if problem.inner_loss is None:
         return "the problem has no inner_loss"
     if task.stochastic:
@@ -84,50 +95,77 @@ def _no_implicit(task: Any, problem: Any) -> str:
     return ""
 
 
-class _Lower:
-    """The lower problem at one θ: its minimiser, and the implicit hypergradient at any w."""
+class Lower:
+    """The lower problem at any λ: its minimiser, its curvature, and the implicit hypergradient at any w.
 
-    def __init__(self, bk: Any, problem: Any, theta: Any, pull_embed: Any, data: Any) -> None:
-        self.bk, self.problem, self.theta, self.pull_embed, self.data = bk, problem, theta, pull_embed, data
-        grad_g = lambda w, theta: bk.value_and_grad(lambda w: problem.inner_loss(w, theta, data))(w)[1]  # noqa: E731
-        self.grad = bk.compile(lambda w: grad_g(w, theta))
-        self.products = bk.compile(lambda w, p: bk.vjp(grad_g, w, theta)[1](p))
+    It compiles once: λ and data are arguments.
+    """
 
-    def _solver(self, w: Any) -> Any:
+    def __init__(self, bk: Any, problem: Any) -> None:
+        self.bk = bk
+
+        def grad_g(w: Any, theta: Any, data: Any) -> Any:
+            return bk.value_and_grad(lambda w: problem.inner_loss(w, theta, data))(w)[1]
+
+        self.grad = bk.compile(grad_g)
+        self.products = bk.compile(lambda w, th, data, p: bk.vjp(lambda w, th: grad_g(w, th, data), w, th)[1](p))
+        self.embed = bk.compile(problem.embed)
+        self.pull = bk.compile(lambda lam, data, ct: bk.vjp(lambda lam: problem.embed(lam, data), lam)[1](ct)[0])
+        self.direct = bk.compile(partial(direct, bk, problem))
+
+    def _product(self, w: Any, theta: Any, data: Any) -> Callable[[np.ndarray], tuple[np.ndarray, Any]]:
+        """p ↦ ∇²_ww g · p, flat, and ∇²_θw g · p, a tree."""
+        unravel = self.bk.ravel(w)[1]
+
+        def product(p: np.ndarray) -> tuple[np.ndarray, Any]:
+            vector = self.bk.asarray(np.asarray(p, np.float64).reshape(-1))
+            by_w, by_theta = self.products(w, theta, data, unravel(vector))
+            return flat(self.bk, by_w), by_theta
+
+        return product
+
+    def _hessian(self, w: Any, theta: Any, data: Any) -> np.ndarray:
+        product = self._product(w, theta, data)
+        H = np.stack([product(e)[0] for e in np.eye(int(self.bk.ravel(w)[0].shape[0]))])
+        return (H + H.T) / 2
+
+    def _solver(self, w: Any, theta: Any, data: Any) -> Callable[[np.ndarray], np.ndarray]:
         """b ↦ ∇²g(w)⁻¹ b on flat vectors."""
-        bk = self.bk
-        vector, unravel = bk.ravel(w)
-        m = int(vector.shape[0])
-
-        def product(p: np.ndarray) -> np.ndarray:
-            return flat(bk, self.products(w, unravel(bk.asarray(np.asarray(p, np.float64).reshape(-1))))[0])
-
+        m = int(self.bk.ravel(w)[0].shape[0])
         if m <= DENSE:
-            H = np.stack([product(e) for e in np.eye(m)])
-            return partial(np.linalg.solve, (H + H.T) / 2)
-        operator: Any = LinearOperator((m, m), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+            return partial(np.linalg.solve, self._hessian(w, theta, data))
+        product = self._product(w, theta, data)
+        first = lambda p: product(p)[0]  # noqa: E731
+        operator: Any = LinearOperator((m, m), matvec=first, dtype=np.float64)  # pyright: ignore[reportCallIssue]
         return lambda b: cg(operator, b, rtol=1e-14, maxiter=10 * m)[0]
 
-    def solve(self, w: Any) -> Any:
+    def second(self, w: Any, hparams: Any, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(∇²_ww g, ∂²g/∂w∂λ) as matrices, M×M and M×N, by 2M products."""
+        theta = self.embed(hparams, data)
+        product = self._product(w, theta, data)
+        mixed = [flat(self.bk, self.pull(hparams, data, product(e)[1])) for e in np.eye(len(flat(self.bk, w)))]
+        return self._hessian(w, theta, data), np.stack(mixed)
+
+    def minimiser(self, w: Any, hparams: Any, data: Any) -> Any:
         """w* by Newton from w, until ‖∇g‖ stops falling."""
-        bk = self.bk
+        bk, theta = self.bk, self.embed(hparams, data)
         best, last = np.inf, w
         while True:
-            grad = flat(bk, self.grad(w))
+            grad = flat(bk, self.grad(w, theta, data))
             if not np.linalg.norm(grad) < best:
                 return last
             best, last = float(np.linalg.norm(grad)), w
             vector, unravel = bk.ravel(w)
-            w = unravel(bk.asarray(np.asarray(bk.to_numpy(vector), np.float64) - self._solver(w)(grad)))
+            newton = np.asarray(bk.to_numpy(vector), np.float64) - self._solver(w, theta, data)(grad)
+            w = unravel(bk.asarray(newton))
 
-    def implicit(self, w: Any) -> np.ndarray:
-        """∂f/∂θ − (∂²g/∂θ∂w) ∇²g⁻¹ ∂f/∂w, pulled back to λ."""
-        bk, problem = self.bk, self.problem
-        _, (f_w, f_theta) = bk.value_and_grad(lambda w, th: problem.outer_loss(w, th, self.data), (0, 1))(w, self.theta)
-        _, unravel = bk.ravel(w)
-        v = self._solver(w)(flat(bk, f_w))
-        mixed = self.products(w, unravel(bk.asarray(v)))[1]
-        return flat(bk, self.pull_embed(bk.map(lambda a, b: a - b, f_theta, mixed))[0])
+    def implicit(self, w: Any, hparams: Any, data: Any) -> np.ndarray:
+        """∂f/∂λ − (∂²g/∂λ∂w) ∇²g⁻¹ ∂f/∂w."""
+        f_w, f_lam = (flat(self.bk, term) for term in self.direct(w, hparams, data))
+        theta = self.embed(hparams, data)
+        v = self._solver(w, theta, data)(f_w)
+        mixed = self._product(w, theta, data)(v)[1]
+        return f_lam - flat(self.bk, self.pull(hparams, data, mixed))
 
 
 class ReferenceCache:
@@ -143,13 +181,9 @@ class ReferenceCache:
         return self.memory[name]
 
     def _read(self, name: str) -> References | None:
-        if self.folder is None or not (self.folder / f"{name}.npz").exists():
+        parts = arrays.read(self.folder / f"{name}.npz") if self.folder is not None else None
+        if parts is None:
             return None
-        try:
-            with np.load(self.folder / f"{name}.npz") as stored:
-                parts = dict(stored)
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return None  # half a file is no file: it is computed again
         return References(
             parts["exact"],
             float(parts["floor"]),
@@ -160,9 +194,5 @@ class ReferenceCache:
 
     def _write(self, name: str, made: References) -> References:
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            parts = {k: v for k, v in vars(made).items() if v is not None}
-            temporary = self.folder / f".{name}.{os.getpid()}.npz"
-            np.savez(temporary, **parts)
-            os.replace(temporary, self.folder / f"{name}.npz")
+            arrays.write(self.folder / f"{name}.npz", {k: v for k, v in vars(made).items() if v is not None})
         return made

@@ -23,6 +23,7 @@ _COMMON: tuple[str, ...] = (
     "backends/hypergradient/native.py",
 )
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
+_KINDS = {"sample": ("constants",)}  # files beside the kind's own
 _TASKS = {"counterexample": ("spectrum",), "scalar": ("spectrum",)}  # a task's file imports another's
 
 
@@ -35,7 +36,7 @@ def files(cell: Cell) -> list[Path]:
     if cell.method in _METHODS:
         names.append(f"backends/hypergradient/{_METHODS[cell.method]}.py")
     if cell.kind != "hypergradient":
-        names.append(f"bench/{cell.kind}.py")
+        names += [f"bench/{name}.py" for name in (cell.kind, *_KINDS.get(cell.kind, ()))]
     paths = [ROOT / name for name in names]
     tasks = (cell.task, *_TASKS.get(cell.task, ()))
     paths += [path for name in tasks if (path := ROOT / "tasks" / f"{name}.py").exists()]

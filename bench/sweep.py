@@ -136,7 +136,7 @@ def expand(name: str, sweep: Sweep) -> Expanded:
         where = f"{name}: grid {number + 1}"
         _check_names(where, grid)
         task = plugins.build(plugins.task_class(grid.task), grid.task_options, f"{where}: task {grid.task}")
-        plugins.build(SETTINGS[grid.kind], grid.settings, f"{where}: kind {grid.kind}")
+        settings = plugins.build(SETTINGS[grid.kind], grid.settings, f"{where}: kind {grid.kind}")
         for lam in grid.lam:
             if lam not in task.points:
                 raise UserError(
@@ -170,6 +170,7 @@ def expand(name: str, sweep: Sweep) -> Expanded:
                         )
                     except ValidationError as error:
                         raise UserError(f"{where}: {_first(error)}") from error
+                    settings.check(task, cell)
                     cells[cell] = None
     return Expanded(name, sweep.title, tuple(cells), left_out)
 
@@ -262,7 +263,7 @@ def _filter(cells: list[Cell], condition: str) -> list[Cell]:
 
 
 def _text(cell: Cell, key: str) -> str | None:
-    for holder in (cell.method_options, cell.task_options):
+    for holder in (cell.method_options, cell.task_options, cell.settings):
         if key in holder:
             return str(holder[key])
     return str(getattr(cell, key)) if key in Cell.model_fields else None

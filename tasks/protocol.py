@@ -23,6 +23,7 @@ class Task(Protocol):
     stochastic  whether the per-step inputs are minibatches (then there is no implicit reference)
     convex      whether the lower problem is strongly convex in w for every λ
     datasets    the data sets that it reads, by the names of `tasks.data`
+    episodic    whether `context` draws other data for every `index`: a stochastic upper level.  Left out: no
     """
 
     points: ClassVar[tuple[str, ...]]
