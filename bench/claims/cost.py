@@ -7,7 +7,6 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from bench.claims.convergence import fitted
 from bench.claims.protocol import Claim, Finding, Statistic
@@ -80,7 +79,7 @@ def seconds_per_K(records: list[Record]) -> tuple[Interval, float] | None:
     if len({K_of(r) for r in at}) < FEW:
         return None
     K, t = np.array([K_of(r) for r in at], float), np.array(times)
-    return fitted(K, t), float(stats.linregress(K, t).rvalue ** 2)
+    return fitted(K, t), float(np.corrcoef(K, t)[0, 1] ** 2)
 
 
 def _planned(records: list[Record]) -> list[Record]:
@@ -116,8 +115,8 @@ def _laws(records: list[Record]) -> Finding:
     slope, change = max(slopes, key=lambda s: abs(s.middle - 1)), max(changes)
     time, straight = min(times, key=lambda t: t[1])
     told = (
-        f"counts as the law; planned bytes per K {slope.middle:.3f} M·itemsize, {100 * change:.2f} % over T; time per K "
-        f"{1e6 * time.middle:.3g} µs [{1e6 * time.low:.3g}, {1e6 * time.high:.3g}], R² = {straight:.3f}"
+        f"counts as the law; planned bytes per K {slope.middle:.3f} M·itemsize, {100 * change:.2f} % over T; time "
+        f"per K {1e6 * time.middle:.3g} µs [{1e6 * time.low:.3g}, {1e6 * time.high:.3g}], R² = {straight:.3f}"
     )
     statistic = Statistic("planned bytes per K over M·itemsize", slope.middle, slope, "K")
     if abs(slope.middle - 1) > SLOPE or change > FLAT:
@@ -131,7 +130,7 @@ def _laws(records: list[Record]) -> Finding:
 
 
 class Half(NamedTuple):
-    """Time of K-RMD over RMD's, each the better of its stashes; what the floors of both say; the price of a pull-back."""
+    """Time of K-RMD over RMD's, each the better of its stashes; what the floors say; the price of a pull-back."""
 
     measured: Interval
     floors: float  # (T·step + K·vjp)/(T·step + T·vjp)
@@ -184,8 +183,8 @@ def _half_the_time(records: list[Record]) -> Finding:
     worst = max(found, key=lambda h: h.measured.middle)
     m, K, T = worst.measured, K_of(worst.few), worst.few.cell.horizon
     told = (
-        f"K = {K} of T = {T}: {m.middle:.2f} [{m.low:.2f}, {m.high:.2f}] of RMD's time, {worst.floors:.2f} by the floors "
-        f"(a pull-back costs {worst.vjp:.2g} steps; at equal costs it would be {(1 + K / T) / 2:.2f})"
+        f"K = {K} of T = {T}: {m.middle:.2f} [{m.low:.2f}, {m.high:.2f}] of RMD's time, {worst.floors:.2f} by the "
+        f"floors (a pull-back costs {worst.vjp:.2g} steps; at equal costs it would be {(1 + K / T) / 2:.2f})"
     )
     statistic = Statistic("time of K-RMD over time of RMD, the largest", m.middle, m, "round")
     used = keys({r.key: r for h in found for r in (h.few, h.full)}.values())
@@ -206,8 +205,9 @@ C9 = Claim(
 )
 C15a = Claim(
     id="C15a",
-    statement="Few-step back-propagation needs half the computation time of the exact gradient. The T forward steps "
-    "remain, so ½ is the limit for K/T → 0 if a step and a pull-back cost the same, and less if a pull-back costs more.",
+    statement="Few-step back-propagation needs half the computation time of the exact gradient. The T forward "
+    "steps remain, so ½ is the limit for K/T → 0 if a step and a pull-back cost the same, less if a pull-back costs "
+    "more.",
     source="PAPER §1, abstract",
     tag="paper",
     figure="C15a-half",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def _weigh(records: list[Record]) -> Finding:
         reason = f"{told}; starts that do not converge: {what}" + (", still on their way" if short else "")
         return Finding("inconclusive" if short else "refuted", reason, statistic, used)
     Ks = sorted(taken)
-    more = {(a, b): paired(taken[a].tolist(), taken[b].tolist()) for a, b in zip(Ks, Ks[1:])}
+    more = {(a, b): paired(taken[a].tolist(), taken[b].tolist()) for a, b in pairwise(Ks)}
     told += (
         f"; all {sum(map(len, taken.values()))} runs converge, K = {listed(Ks)} in "
         f"{listed(f'{np.median(taken[K]):.0f}' for K in Ks)} iterations (median)"
@@ -94,8 +95,8 @@ def _moving(r: Record) -> bool:
 
 C10 = Claim(
     id="C10",
-    statement="On the toy the angle of h and dF stays below 90° for every K, all K converge, and a smaller K needs more "
-    "iterations.",
+    statement="On the toy the angle of h and dF stays below 90° for every K, all K converge, and a smaller K needs "
+    "more iterations.",
     source="PAPER §2, C10",
     tag="restated",
     figure="C10-toy",
