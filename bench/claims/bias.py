@@ -67,7 +67,7 @@ def _weigh(records: list[Record]) -> Finding:
     if tightness(sharp).max() <= 1 - s.gamma * s.alpha:
         reason = f"the sharpest scalar point is {tightness(sharp).max():.3f} of the bound: K one too small goes unseen"
         return Finding("inconclusive", reason, _statistic(largest, sharp), used)
-    reason = f"no violation in {told}; largest ‖e_K‖/bound {largest:.9f} ({shown})"
+    reason = f"no violation in {told}; largest ‖e_K‖/bound {largest:.6f} ({shown})"
     return Finding("reproduced", reason, _statistic(largest, sharp), used)
 
 

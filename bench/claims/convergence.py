@@ -173,7 +173,7 @@ def _exact(records: list[Record]) -> Finding:
     ill = [r for r in runs if r.cell.task != "quadratic" and K_of(r) in KS and ill_conditioned(r, samples)]
     ill = [r for r in ill if without_direct_term(r.cell)]
     direct = [r for r in runs if r.cell.task in ("scalar", "spectrum") and not without_direct_term(r.cell)]
-    direct = [r for r in direct if K_of(r) < r.cell.horizon]
+    direct = [r for r in direct if K_of(r) in KS]
     used = keys([*toy, *ill, *direct])
     left = {r.key: float(shrunk(training_of(r).exact_norm).max()) for r in (*toy, *ill)}
     elsewhere = [r for r in (*toy, *ill) if arrived(r, STILL) and left[r.key] > NOT_EXACT]

@@ -1,4 +1,4 @@
-"""The claims' figures, from the records that the verdicts read.  Frameworks agree, so a quality is drawn of one of them.
+"""The claims' figures, from the records that the verdicts read.  Frameworks agree: a quality is drawn of one.
 
 lines         what the figures share: looks, axes, one framework's records
 bias          C1

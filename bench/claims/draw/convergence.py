@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.claims.convergence import C3, C5, C6, FROM_K, arrived, end, floor
-from bench.claims.draw.lines import GUIDE, LOOKS, one_framework, panels
+from bench.claims.draw.lines import GUIDE, LOOKS, but, one_framework, panels
 from bench.claims.query import K_of, grouped, option, training_of, without_direct_term
 from bench.record import Record
 from bench.report.figures import Picture
@@ -26,7 +26,7 @@ def draw_floor(records: list[Record]) -> Picture | None:
     by_K = grouped(ended, K_of)
     Ks = sorted(by_K)
     ax.plot(Ks, [end(by_K[K][0]).dF ** 2 for K in Ks], **GUIDE, label="(a^K/(2−a^K))², a = 1 − γ")
-    ax.plot(Ks, [np.mean(floor(by_K[K][0])) for K in Ks], **LOOKS[0] | {"linestyle": "none"}, label="measured")
+    ax.plot(Ks, [np.mean(floor(by_K[K][0])) for K in Ks], **but(LOOKS[0], linestyle="none"), label="measured")
     ax.axvline(FROM_K, color="#999999", linestyle=":", linewidth=0.9)
     ax.set_yscale("log")
     ax.set_xlabel("K (pull-backs of Φ)")
@@ -50,9 +50,9 @@ def draw_floor(records: list[Record]) -> Picture | None:
     figure.suptitle(f"Where K-RMD's upper iterations end: float64, {name}", fontsize=9)
     return Picture(
         C3.figure,
-        f"Left: ‖dF‖² where upper iterations with K-RMD stop, on the scalar family with its direct term, and the closed "
-        f"form as a thin line; C4's slope is fitted right of the dotted line. Right: runs without a direct term, ‖dF‖ of "
-        f"the worst start along the run, with the line 1e-12 that C5 asks for. float64, {name}, {other}.",
+        f"Left: ‖dF‖² where upper iterations with K-RMD stop, on the scalar family with its direct term, and the "
+        "closed form as a thin line; C4's slope is fitted right of the dotted line. Right: runs without a direct term, "
+        f"‖dF‖ of the worst start along the run, with the line 1e-12 that C5 asks for. float64, {name}, {other}.",
         figure,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.claims.descent import C2, LEFT_OUT, commuting, premises, ratios
-from bench.claims.draw.lines import LOOKS, one_framework, over_K, panels
+from bench.claims.draw.lines import LOOKS, but, one_framework, over_K, panels
 from bench.claims.query import K_of, grouped, numbers, problem, training_of
 from bench.record import Record
 from bench.report.figures import Picture
@@ -37,8 +37,8 @@ def draw(records: list[Record]) -> Picture | None:
     return Picture(
         C2.figure,
         "⟨h, dF⟩/‖dF‖² of K-RMD, left the range over sampled λ against K, right along upper iterations at K = 1, "
-        f"float64, {name}. Below the black line h points away from dF: C2 as restated fails there. Hollow: BBᵀ does not "
-        "commute with ∇²g; filled: it does (C2′).",
+        f"float64, {name}. Below the black line h points away from dF: C2 as restated fails there. Hollow: BBᵀ does "
+        "not commute with ∇²g; filled: it does (C2′).",
         figure,
     )
 
@@ -67,7 +67,7 @@ def _samples(ax: Axes, found: list[tuple[Record, np.ndarray]], good: set) -> Non
         looks = _looks(i, key in good)
         low, middle, high = ([f(v) for v in x] for f in (np.min, np.median, np.max))
         ax.vlines(shift, low, high, color=looks["color"], linewidth=1.0)
-        ax.plot(shift, middle, **looks | {"linestyle": "none"}, label=_name(rs[0]))
+        ax.plot(shift, middle, **but(looks, linestyle="none"), label=_name(rs[0]))
         ax.plot(shift, low, color=looks["color"], linestyle="none", marker="_", markersize=7)
     over_K(ax, [K_of(r) for r, _ in found])
     ax.set_title("at sampled λ: median and range")

@@ -24,6 +24,11 @@ GUIDE: dict[str, Any] = {"color": "#555555", "linewidth": 0.8, "linestyle": "-",
 K_AXIS = "K (pull-backs of Φ)"
 
 
+def but(looks: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The looks with changes."""
+    return {**looks, **changes}
+
+
 def one_framework(records: list[Record], wanted: Callable[[Record], bool]) -> tuple[list[Record], str]:
     """The wanted records of the first framework that has any, by K and name."""
     chosen = [r for r in records if wanted(r)]
