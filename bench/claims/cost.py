@@ -43,7 +43,7 @@ def lane(r: Record) -> tuple[Hashable, ...]:
     """What does not change while K and T do; times of two machines are never in one."""
     c = r.cell
     options = json.dumps(c.task_options, sort_keys=True)
-    return c.task, options, c.lam, c.dtype, c.device, c.seed, str(r.environment.get("fingerprint", ""))
+    return c.backend, c.task, options, c.lam, c.dtype, c.device, c.seed, str(r.environment.get("fingerprint", ""))
 
 
 def most_K(records: list[Record]) -> list[Record]:
@@ -73,8 +73,8 @@ def change_in_T(records: list[Record]) -> float | None:
 
 
 def seconds_per_K(records: list[Record]) -> tuple[Interval, float] | None:
-    """Slope of the median time in K, and R² of the line, at one T."""
-    at = most_K([r for r in records if result_of(r).time is not None])
+    """Slope of the median time in K, and R² of the line, at one T; times under foreign load are left out."""
+    at = most_K([r for r in records if (t := result_of(r).time) is not None and "foreign load" not in t.flags])
     times = [t.median for r in at if (t := result_of(r).time) is not None]
     if len({K_of(r) for r in at}) < FEW:
         return None

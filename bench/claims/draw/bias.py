@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.claims.bias import C1, bound
 from bench.claims.draw.lines import LOOKS, one_framework, over_K, panels
-from bench.claims.query import K_of, grouped, problem, sample_of
+from bench.claims.query import K_of, grouped, listed, option, problem, sample_of
 from bench.record import Record
 from bench.report.figures import Picture
 
@@ -26,7 +26,8 @@ def draw(records: list[Record]) -> Picture | None:
     figure, axes = panels(len(tasks), 3.9, 4.4)
     for ax, task in zip(axes, tasks):
         of = grouped([r for r in chosen if r.cell.task == task], lambda r: problem(r.cell))
-        lines = [sorted(rs, key=K_of) for rs in of.values() if len({K_of(r) for r in rs}) > 2][:MOST]
+        lines = [sorted(rs, key=K_of) for rs in of.values() if len({K_of(r) for r in rs}) > 2]
+        lines = sorted(lines, key=lambda rs: option(rs[0].cell, "coupling") != "dense")[:MOST]
         for looks, rs in zip(LOOKS, lines):
             _line(ax, rs, looks)
         ax.axhline(NOTHING, color="#999999", linewidth=0.8, zorder=0)
@@ -34,7 +35,7 @@ def draw(records: list[Record]) -> Picture | None:
         ax.set_ylim(NOTHING / 3, None)
         ax.set_ylabel("‖dF − h‖ / ‖dF‖ (relative)")
         over_K(ax, [K_of(r) for rs in lines for r in rs])
-        ax.set_title(f"{task}, T = {', '.join(sorted({str(rs[0].cell.horizon) for rs in lines}))}")
+        ax.set_title(f"{task}, T = {listed(sorted({rs[0].cell.horizon for rs in lines}))}")
         ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 0.04))
     figure.suptitle(f"Bias of K-RMD (marks) and the bound C1 (thin lines): float64, {name}, median over λ", fontsize=9)
     return Picture(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.claims.convergence import C3, C5, C6, FROM_K, arrived, end, floor
+from bench.claims.convergence import C3, C5, C6, FROM_K, KS, arrived, end, floor
 from bench.claims.draw.lines import GUIDE, LOOKS, but, one_framework, panels
 from bench.claims.query import K_of, grouped, option, training_of, without_direct_term
 from bench.record import Record
@@ -18,6 +18,7 @@ def draw_floor(records: list[Record]) -> Picture | None:
     family, name = one_framework(records, C3.wants)
     runs, other = one_framework(records, lambda r: C5.wants(r) and r.training is not None)
     ended = [r for r in family if arrived(r) and (floor(r) > 0).all()]
+    runs = [r for r in runs if K_of(r) in KS]
     exact = [r for r in runs if without_direct_term(r.cell) and np.max(_relative(r)[:, -1]) <= EXACT]
     if not ended or not exact:
         return None
@@ -38,8 +39,13 @@ def draw_floor(records: list[Record]) -> Picture | None:
     for i, (key, rs) in enumerate(grouped(exact, lambda r: (r.cell.task, K_of(r))).items()):
         looks, t = LOOKS[i % len(LOOKS)], training_of(rs[0])
         worst = np.maximum(_relative(rs[0]).max(axis=0), LEAST)
-        label = f"{key[0]}, K = {key[1]}, T = {rs[0].cell.horizon}"
-        size = {"markersize": 4, "markerfacecolor": looks["color"] if i < len(LOOKS) else "none"}
+        kappa = 2 if key[0] == "quadratic" else option(rs[0].cell, "kappa")
+        label = f"{key[0]}, κ = {kappa:g}, T = {rs[0].cell.horizon}, K = {key[1]}"
+        size = {
+            "markersize": 4,
+            "markevery": max(len(worst) // 10, 1),
+            "markerfacecolor": looks["color"] if i < len(LOOKS) else "none",
+        }
         ax.plot(np.array(t.iterations) / t.iterations[-1], worst, **looks, **size, linewidth=1.0, label=label)
     ax.axhline(EXACT, **GUIDE)
     ax.set_yscale("log")
@@ -84,13 +90,22 @@ def draw_wrong_end(records: list[Record]) -> Picture | None:
         f"1-RMD stops: λ = {at.lam:.3f}",
         (0.98, at.lam),
         xycoords=("axes fraction", "data"),
+        xytext=(0, 5),
+        textcoords="offset points",
         ha="right",
         va="bottom",
         fontsize=8,
     )
     axes[1].axhline(at.dF, **GUIDE)
     axes[1].annotate(
-        f"dF = {at.dF:.3f}", (0.98, at.dF), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+        f"dF = {at.dF:.3f}",
+        (0.98, at.dF),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=8,
     )
     axes[0].set_ylabel("λ")
     axes[1].set_ylabel("|dF|")

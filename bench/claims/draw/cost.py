@@ -74,14 +74,12 @@ def draw_half(records: list[Record]) -> Picture | None:
     for ax, (title, backend) in zip(axes, names):
         of = [h for h in found if (problem(h.few.cell), h.few.cell.backend) == (title, backend)]
         _half(ax, of)
-        ax.set_title(
-            f"{backend}, {of[0].few.cell.task}\nT = {of[0].few.cell.horizon}, a pull-back = {of[0].vjp:.2g} steps"
-        )
+        ax.set_title(f"{backend}: {_wrapped(title)}\nT = {of[0].few.cell.horizon}, a pull-back = {of[0].vjp:.2g} steps")
     axes[0].set_ylabel("time of K-RMD / time of RMD")
     axes[0].legend(frameon=False, fontsize=7)
     cell = found[0].few.cell
     words = f"{', '.join(sorted({t for t, _ in names}))}, {cell.dtype}, {cell.device}"
-    figure.suptitle(f"Half the time?  {words}", fontsize=9)
+    figure.suptitle(f"Half the time?  {cell.dtype}, {cell.device}", fontsize=9)
     return Picture(
         C15a.figure,
         f"Time of K-RMD over RMD's, each the better of its stashes, with the widest interval of both medians: {words}. "
@@ -89,6 +87,11 @@ def draw_half(records: list[Record]) -> Picture | None:
         "the same, which is where ½ comes from. Shaded: about half or less.",
         figure,
     )
+
+
+def _wrapped(title: str) -> str:
+    """The problem in two lines."""
+    return title.replace(" (", "\n(", 1)
 
 
 def _half(ax: Any, of: list[Half]) -> None:

@@ -14,7 +14,8 @@ from bench.record import Record
 from bench.report.figures import Picture
 
 RUN_K = 1
-NEAR_ZERO = 1e-3  # linear below, logarithmic above
+MARKERS = "os^DvPX*p<>h"
+NEAR_ZERO = 1e-5  # linear below, logarithmic above
 
 
 def draw(records: list[Record]) -> Picture | None:
@@ -30,9 +31,10 @@ def draw(records: list[Record]) -> Picture | None:
     for ax in axes:
         ax.axhline(0, color="#000000", linewidth=0.9)
         ax.set_yscale("symlog", linthresh=NEAR_ZERO)
+        ax.set_ylim(None, 3)
         ax.set_ylabel("⟨h, dF⟩ / ‖dF‖² (relative, symmetric log)")
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(frameon=False, fontsize=7, loc="best")
+            ax.legend(frameon=False, fontsize=6.5, loc="lower right")
     figure.suptitle(f"Is h a direction of descent?  K-RMD, ∇_λ f = 0, rank M, T large: float64, {name}", fontsize=9)
     return Picture(
         C2.figure,
@@ -53,6 +55,7 @@ def _name(r: Record) -> str:
 
 def _looks(i: int, filled: bool) -> dict[str, Any]:
     looks = LOOKS[i % len(LOOKS)]
+    looks = but(looks, marker=MARKERS[i % len(MARKERS)])
     return looks | {"markerfacecolor": looks["color"] if filled else "none", "markersize": 5}
 
 

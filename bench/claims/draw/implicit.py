@@ -25,7 +25,7 @@ def draw(records: list[Record]) -> Picture | None:
     kappas = sorted({round(condition(r), 6) for r in here})[:2]
     if not kappas:
         return None
-    figure, axes = panels(len(kappas) + (2 if away else 0), 3.4, 4.3)
+    figure, axes = panels(len(kappas) + (2 if away else 0), 3.7, 4.3)
     for ax, kappa in zip(axes, kappas):
         of = [r for r in here if round(condition(r), 6) == kappa]
         _lines(ax, of, lambda r: energy(r))
@@ -36,7 +36,7 @@ def draw(records: list[Record]) -> Picture | None:
         ax.set_title(f"at w*, κ = {kappa:g}, T = {of[0].cell.horizon}")
     for ax, (title, pick) in zip(axes[len(kappas) :], (("finite-T dF", _exact), ("implicit h*", _implicit))):
         _lines(ax, away, lambda r, pick=pick: pick(sample_of(r)))
-        ax.set_yscale("log")
+        ax.set_ylim(0, None)
         ax.axvline(OFF["K"], color="#999999", linestyle=":", linewidth=0.9)
         ax.set_ylabel(f"error against the {title} (relative)")
         ax.set_title(f"off w*, κ = {condition(away[0]):g}, T = {OFF['T']}")
