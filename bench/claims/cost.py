@@ -73,13 +73,19 @@ def change_in_T(records: list[Record]) -> float | None:
 
 
 def seconds_per_K(records: list[Record]) -> tuple[Interval, float] | None:
-    """Slope of the median time in K, and R² of the line, at one T; times under foreign load are left out."""
-    at = most_K([r for r in records if (t := result_of(r).time) is not None and "foreign load" not in t.flags])
+    """Slope of the median time in K, and R² of the line, at one T."""
+    at = most_K([r for r in records if result_of(r).time is not None])
     times = [t.median for r in at if (t := result_of(r).time) is not None]
     if len({K_of(r) for r in at}) < FEW:
         return None
     K, t = np.array([K_of(r) for r in at], float), np.array(times)
     return fitted(K, t), float(np.corrcoef(K, t)[0, 1] ** 2)
+
+
+def undisturbed(r: Record) -> bool:
+    """Was nothing else running while it was timed?"""
+    t = result_of(r).time
+    return t is not None and "foreign load" not in t.flags
 
 
 def _planned(records: list[Record]) -> list[Record]:
@@ -108,7 +114,8 @@ def _laws(records: list[Record]) -> Finding:
     lanes = large(records)
     slopes = [s for of in lanes if (s := bytes_per_K(of)) is not None]
     changes = [c for of in lanes if (c := change_in_T(of)) is not None]
-    times = [t for of in lanes if (t := seconds_per_K(of)) is not None]
+    alone = [t for of in lanes if (t := seconds_per_K([r for r in of if undisturbed(r)])) is not None]
+    times = alone or [t for of in lanes if (t := seconds_per_K(of)) is not None]
     if not (slopes and changes and times):
         lacks = [name for name, of in (("K", slopes), ("T", changes), ("time", times)) if not of]
         return Finding("inconclusive", f"fewer than three values to see the law of {', '.join(lacks)}", None, used)
@@ -117,7 +124,7 @@ def _laws(records: list[Record]) -> Finding:
     told = (
         f"counts as the law; planned bytes per K {slope.middle:.3f} M·itemsize, {100 * change:.2f} % over T; time "
         f"per K {1e6 * time.middle:.3g} µs [{1e6 * time.low:.3g}, {1e6 * time.high:.3g}], R² = {straight:.3f}"
-    )
+    ) + ("" if alone else " (timed under foreign load)")
     statistic = Statistic("planned bytes per K over M·itemsize", slope.middle, slope, "K")
     if abs(slope.middle - 1) > SLOPE or change > FLAT:
         return Finding("refuted", told, statistic, used)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.record import Record
 from bench.report import style
@@ -81,3 +82,9 @@ def _panel(ax: Axes, rows: Frame) -> None:
                 ax.annotate(f"{K:.0f}", (x, b), xytext=(3, 4), textcoords="offset points", fontsize=6)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        if high / low < 100:  # under two decades powers of ten are too few
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())

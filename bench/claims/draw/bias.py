@@ -36,7 +36,7 @@ def draw(records: list[Record]) -> Picture | None:
         ax.set_ylabel("‖dF − h‖ / ‖dF‖ (relative)")
         over_K(ax, [K_of(r) for rs in lines for r in rs])
         ax.set_title(f"{task}, T = {listed(sorted({rs[0].cell.horizon for rs in lines}))}")
-        ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 0.04))
+        ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(0, 0.4))
     figure.suptitle(f"Bias of K-RMD (marks) and the bound C1 (thin lines): float64, {name}, median over λ", fontsize=9)
     return Picture(
         C1.figure,

@@ -70,11 +70,14 @@ def draw_half(records: list[Record]) -> Picture | None:
     if not found:
         return None
     names = list(grouped([h.full for h in found], lambda r: (problem(r.cell), r.cell.backend)))
-    figure, axes = panels(len(names), 3.6, 4.2)
+    figure, axes = panels(len(names), 4.0, 4.4)
     for ax, (title, backend) in zip(axes, names):
         of = [h for h in found if (problem(h.few.cell), h.few.cell.backend) == (title, backend)]
         _half(ax, of)
-        ax.set_title(f"{backend}: {_wrapped(title)}\nT = {of[0].few.cell.horizon}, a pull-back = {of[0].vjp:.2g} steps")
+        ax.set_title(
+            f"{backend}: {_wrapped(title)}\nT = {of[0].few.cell.horizon}, a pull-back = {of[0].vjp:.2g} steps",
+            fontsize=8,
+        )
     axes[0].set_ylabel("time of K-RMD / time of RMD")
     axes[0].legend(frameon=False, fontsize=7)
     cell = found[0].few.cell
@@ -104,5 +107,5 @@ def _half(ax: Any, of: list[Half]) -> None:
     ax.plot(K, [h.floors for h in of], **LOOKS[1] | {"marker": "none"}, label="from the floors")
     ax.plot(K, (1 + K / T) / 2, color="#000000", linestyle=":", linewidth=1.0, label="at equal costs")
     ax.axhspan(0, HALF * (1 + ABOUT), color="#EEEEEE", zorder=0)
-    ax.set_ylim(0, 1.15)
+    ax.set_ylim(0, None)
     over_K(ax, [int(k) for k in K])
