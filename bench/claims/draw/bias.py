@@ -14,20 +14,16 @@ from bench.report.figures import Picture
 
 NOTHING = 1e-17  # a bias of 0 is drawn here
 MOST = 5  # lines a panel
+TASKS = ("scalar", "spectrum", "logistic", "doublewell")
 
 
 def draw(records: list[Record]) -> Picture | None:
     chosen, name = one_framework(records, C1.wants)
-    if not chosen:
+    drawn = {task: lines for task in TASKS if (lines := _lines([r for r in chosen if r.cell.task == task]))}
+    if not drawn:
         return None
-    tasks = [t for t in ("scalar", "spectrum", "logistic", "doublewell") if any(r.cell.task == t for r in chosen)]
-    if not tasks:
-        return None
-    figure, axes = panels(len(tasks), 3.9, 4.4)
-    for ax, task in zip(axes, tasks):
-        of = grouped([r for r in chosen if r.cell.task == task], lambda r: problem(r.cell))
-        lines = [sorted(rs, key=K_of) for rs in of.values() if len({K_of(r) for r in rs}) > 2]
-        lines = sorted(lines, key=lambda rs: option(rs[0].cell, "coupling") != "dense")[:MOST]
+    figure, axes = panels(len(drawn), 3.9, 4.4)
+    for ax, (task, lines) in zip(axes, drawn.items()):
         for looks, rs in zip(LOOKS, lines):
             _line(ax, rs, looks)
         ax.axhline(NOTHING, color="#999999", linewidth=0.8, zorder=0)
@@ -45,6 +41,13 @@ def draw(records: list[Record]) -> Picture | None:
         "double well is strongly convex on its tail alone, and has the local bound.",
         figure,
     )
+
+
+def _lines(records: list[Record]) -> list[list[Record]]:
+    """The problems of one task that have three K or more, generic couplings first."""
+    of = grouped(records, lambda r: problem(r.cell))
+    lines = [sorted(rs, key=K_of) for rs in of.values() if len({K_of(r) for r in rs}) > 2]
+    return sorted(lines, key=lambda rs: option(rs[0].cell, "coupling") != "dense")[:MOST]
 
 
 def _line(ax: Any, rs: list[Record], looks: dict[str, Any]) -> None:
