@@ -1,4 +1,4 @@
-"""`python -m bench`: run, status, report, crosscheck, methods, tasks, data."""
+"""`python -m bench`: run, status, report, claims, crosscheck, methods, tasks, data."""
 
 from __future__ import annotations
 

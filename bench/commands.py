@@ -286,6 +286,30 @@ def report(folder: Path) -> int:
     return 0
 
 
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, type=Path, metavar="DIR...")
+def claims(folders: tuple[Path, ...]) -> int:
+    """Judge the paper's claims from the records of DIR, and of further folders; write claims.html into the first.
+
+    Exit code 0 whatever the verdicts are, 1 when one could not be formed.
+
+    Example: python -m bench claims results/runs/theory results/speed
+    """
+    from bench.claims import page
+
+    records = {r.key: r for folder in reversed(folders) for r in _records(folder)}
+    chosen = [records[key] for key in sorted(records)]
+    expanded = Store.existing(folders[0]).sweep()
+    judged, files = page.write(chosen, folders[0], expanded.title if expanded else folders[0].name)
+    for j in judged:
+        console.print(f"{j.claim.id:<5} {j.verdict:<13} {j.reason}", markup=False)
+    stale = sum(is_stale(r) for r in chosen)
+    if stale:
+        console.print(f"warning: {stale} of {len(chosen)} records are stale: their code has changed since")
+    console.print(f"{page.counts(judged)}; {len(files)} files → {folders[0] / 'claims.html'}", markup=False)
+    return 1 if any(j.failed for j in judged) else 0
+
+
 @cli.command("compare")
 @click.argument("a", type=Path)
 @click.argument("b", type=Path)

@@ -248,7 +248,7 @@ def _filter(cells: list[Cell], condition: str) -> list[Cell]:
     if not equals:
         raise UserError(f"--only {condition}: expected KEY=VALUE, as in --only method=krmd")
     fields = ("kind", "task", "method", "backend", "device", "dtype", "horizon", "seed", "lam", "timed")
-    known = sorted({*fields, *(k for c in cells for k in (*c.method_options, *c.task_options))})
+    known = sorted({*fields, *(k for c in cells for k in (*c.method_options, *c.task_options, *c.settings))})
     if key not in known:
         raise UserError(f"--only {condition}: unknown key {key!r}; allowed are {', '.join(known)}")
     wanted = set(value.split(","))

@@ -142,11 +142,13 @@ def _verdict(tau: int, value: np.ndarray, h: np.ndarray, name: str = "h") -> dic
 
 def _left(state: State, bounds: np.ndarray) -> dict[str, Any]:
     """Where λ went."""
-    norm = np.linalg.norm(state.lam, axis=1)
-    start = int(np.argmax(~(norm <= bounds)))
-    if not np.isfinite(norm).all():
-        reason = f"λ has NaN or infinite entries at iteration {state.iteration}, start {start}"
+    finite = np.isfinite(state.lam).all(axis=1)
+    if not finite.all():
+        reason = f"λ has NaN or infinite entries at iteration {state.iteration}, start {int(np.argmin(finite))}"
         return {"status": "nonfinite", "reason": reason}
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(state.lam, axis=1)
+    start = int(np.argmax(norm > bounds))
     if norm[start] > bounds[start]:
         return {
             "status": "diverged",

@@ -112,6 +112,8 @@ COMMANDS = {
     "data command": (["data", "nope"], "allowed are fetch, list, verify"),
     "data set": (["data", "verify", "nope"], "unknown data set 'nope'; allowed are"),
     "report nowhere": (["report", "/nowhere"], "there is no folder"),
+    "claims nowhere": (["claims", "/nowhere"], "there is no folder"),
+    "claims of nothing": (["claims"], "DIR"),
     "status nowhere": (["status", "/nowhere"], "there is no folder"),
     "no folder": (["status"], "FOLDER"),
     "cell": (["run", "--cell", "/nowhere.json"], "no such record"),

@@ -11,6 +11,7 @@ import pytest
 
 from bench import report
 from bench.cell import Cell
+from bench.report import budget
 from bench.report.frame import certificates, frame
 from bench.runner import Runner
 
@@ -76,6 +77,15 @@ def test_the_page_loads_nothing(records, tmp_path):
     for r in records:
         assert r.key in html
     assert html.count("<figure") == len(list((tmp_path / "figures").glob("*.png")))
+
+
+def test_equal_budgets_are_drawn(records, tmp_path):
+    report.write(records, tmp_path, "T", frozenset())
+    assert len(list((tmp_path / "figures").glob("budget-quadratic-*.png"))) == 1
+    assert (
+        budget.calls({"step": {"call": 9, "linearise": 1, "pull": 1}, "inner": {"pull": 2}, "outer": {"call": 1}}) == 13
+    )
+    assert np.isnan(budget.calls(None))
 
 
 def test_stale_and_uncertified_rows_are_marked(records):

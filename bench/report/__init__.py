@@ -5,6 +5,7 @@ tables     what a reader looks up: cells, certificates, counts, memory, the toy,
 speed      ours against native idioms and floors
 reference  ours beside the paper's numbers
 figures    what a reader looks at
+budget     K-RMD, Neumann and CG at equal calls, bytes and time
 style      colours, markers and line styles that also work in black and white
 page       one HTML file that opens from disk without a network
 """

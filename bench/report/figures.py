@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.record import Record
-from bench.report import style
+from bench.report import budget, style
 from bench.report.frame import Frame
 
 ROUNDING = 1e-6  # a bias below this is drawn on the lowest line: in float32 it is nothing but rounding
@@ -37,7 +37,7 @@ class Picture:
 def every(rows: Frame, records: list[Record]) -> list[Picture]:
     """All figures that these records can fill."""
     with mpl.rc_context(style.RC):
-        return [*_landscape(records), *_per_problem(rows)]
+        return [*_landscape(records), *_per_problem(rows), *(Picture(*p) for p in budget.drawn(rows, records))]
 
 
 def write(pictures: list[Picture], folder: Path) -> list[Path]:

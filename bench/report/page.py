@@ -76,15 +76,17 @@ def _machines(records: list[Record]) -> str:
     return "".join(f"<li>{escape(text)}</li>" for _, text in sorted(seen.items()))
 
 
-def _figure(p: Picture) -> str:
+def inline(p: Picture) -> str:
+    """A figure as an image that is part of the page."""
     with mpl.rc_context(style.RC):
         buffer = io.BytesIO()
         FigureCanvasSVG(p.figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     image = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure id="{p.stem}"><img src="data:image/svg+xml;base64,{image}" alt="{escape(p.caption)}">'
-        f"<figcaption>{escape(p.caption)}</figcaption></figure>\n"
-    )
+    return f'<img src="data:image/svg+xml;base64,{image}" alt="{escape(p.caption)}">'
+
+
+def _figure(p: Picture) -> str:
+    return f'<figure id="{p.stem}">{inline(p)}<figcaption>{escape(p.caption)}</figcaption></figure>\n'
 
 
 def _table(t: Table) -> str:

@@ -1,0 +1,259 @@
+"""Upper iterations: against closed forms and plain loops, after a kill, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backends.hypergradient.protocol import Problem
+from bench import training
+from bench.cell import Cell
+from bench.compare import compare
+from bench.runner import Runner
+from bench.stamp import files
+from tasks import TASKS
+from tasks.quadratic import closed_form, outer_value
+from tests.test_cli import call, refused
+
+EXACT = 1e-12
+PAIR = 1e-10
+
+
+def _cell(task: str, K: int, T: int, backend: str = "jax", **more) -> Cell:
+    settings = {"iterations": 25, "rate": 0.1, **more.pop("settings", {})}
+    more = {"method": "krmd", "method_options": {"truncation": K}, "dtype": "float64", "timed": False} | more
+    return Cell(kind="training", settings=settings, task=task, backend=backend, horizon=T, **more)
+
+
+def _train(*args, **more):
+    record = Runner().compute(_cell(*args, **more))
+    assert (record.status, record.reason) == ("ok", "")
+    return record.training
+
+
+def _plain(lam: np.ndarray, K: int, T: int, iterations: int, optimiser: str, schedule: str) -> list[np.ndarray]:
+    """The toy's path by the closed form, Adam as its paper writes it."""
+    path, m, v = [lam], np.zeros_like(lam), np.zeros_like(lam)
+    for t in range(1, iterations + 1):
+        g, eta = closed_form(path[-1], K, T), 0.1 / (t**0.5 if schedule == "sqrt" else 1)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        adam = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        path.append(path[-1] - eta * (adam if optimiser == "adam" else g))
+    return path
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("starts", [1, 3])
+@pytest.mark.parametrize(("optimiser", "schedule"), [("gd", "constant"), ("adam", "sqrt")])
+def test_the_toy_s_path(backend, starts, optimiser, schedule):
+    settings = {"starts": starts, "optimiser": optimiser, "schedule": schedule}
+    t = _train("quadratic", 5, 50, backend, seed=4, settings=settings)
+    lam = np.stack([TASKS["quadratic"]().hparams(seed) for seed in range(4, 4 + starts)])
+    path = np.stack(_plain(lam, 5, 50, 25, optimiser, schedule), axis=1)
+    assert t.seeds == list(range(4, 4 + starts))
+    assert t.iterations == [0, 10, 20, 25]
+    assert np.abs(np.array(t.lam) - path[:, t.iterations]).max() < EXACT * 10
+    assert np.array_equal(t.last, np.array(t.lam)[:, -1])
+    at = np.array(t.lam)
+    h, dF = closed_form(at, 5, 50), closed_form(at, 50, 50)
+    assert np.array(t.value) == pytest.approx(outer_value(at, 50), rel=1e-10)
+    assert np.array(t.norm) == pytest.approx(np.linalg.norm(h, axis=-1), rel=1e-10)
+    assert np.array(t.exact_norm) == pytest.approx(np.linalg.norm(dF, axis=-1), rel=1e-10)
+    inner = np.sum(h * dF, axis=-1)
+    assert np.array(t.descent) == pytest.approx(inner / np.sum(dF * dF, axis=-1), rel=1e-8)
+    assert np.array(t.cosine) == pytest.approx(
+        inner / np.linalg.norm(h, axis=-1) / np.linalg.norm(dF, axis=-1), rel=1e-8
+    )
+    assert t.rates == pytest.approx([0.1 / (tau + 1) ** (0.5 if schedule == "sqrt" else 0) for tau in t.iterations])
+
+
+@pytest.mark.parametrize("K", [1, 3, 20])
+def test_the_scalar_floor(bk, K):
+    """‖dF‖² ends at (a^K/(2 − a^K))²; with one pull-back more or less it is another number."""
+    t = _train("scalar", K, 500, bk.name, settings={"iterations": 60, "rate": 0.6, "every": 20})
+    floors = [(0.9**k / (2 - 0.9**k)) ** 2 for k in (K - 1, K, K + 1)]
+    assert t.exact_norm[0][-1] ** 2 == pytest.approx(floors[1], rel=1e-11)
+    assert all(abs(t.exact_norm[0][-1] ** 2 / floor - 1) > 0.1 for floor in (floors[0], floors[2]))
+    assert t.last[0][0] == pytest.approx(1 / (2 - 0.9**K), rel=EXACT)
+
+
+def test_the_frameworks_walk_one_path():
+    for task, rate in (("logistic", 1.0), ("counterexample", 0.05), ("doublewell", 0.1)):
+        a, b = (
+            _train(task, 3, 20, name, settings={"starts": 2, "rate": rate, "every": 5}) for name in ("jax", "torch")
+        )
+        for name in ("value", "norm", "exact_norm", "last"):
+            assert np.array(getattr(a, name)) == pytest.approx(np.array(getattr(b, name)), rel=PAIR), (task, name)
+
+
+def test_starts_go_their_own_ways():
+    """A start in a batch is the start alone, where the data do not depend on the seed."""
+    many = _train("quadratic", 5, 30, settings={"starts": 3})
+    alone = _train("quadratic", 5, 30, seed=2)
+    assert np.array(many.last[2]) == pytest.approx(np.array(alone.last[0]), rel=EXACT)
+
+
+def test_a_named_point_starts_there():
+    t = _train("counterexample", 1, 1000, lam="worst", settings={"iterations": 1, "rate": 1e-3})
+    assert t.cosine[0][0] < -0.8
+    assert t.lam[0][0] == pytest.approx(TASKS["counterexample"]().hparams(0, "worst").tolist())
+
+
+def test_float32_is_held_against_float64():
+    """λ stays float64, and dF is."""
+    t = _train("quadratic", 50, 50, dtype="float32", settings={"iterations": 3, "rate": 1e-9, "every": 1})
+    lam = TASKS["quadratic"]().hparams(0)
+    assert t.exact_norm[0][0] == pytest.approx(np.linalg.norm(closed_form(lam, 50, 50)), rel=EXACT)
+    assert 0 < abs(t.norm[0][0] / t.exact_norm[0][0] - 1) < 1e-5
+    assert t.lam[0][1] != t.lam[0][0]  # the step is below float32's resolution
+
+
+def test_projection_follows_every_step(monkeypatch):
+    make = TASKS["quadratic"].problem
+
+    def problem(self, bk) -> Problem:
+        return make(self, bk).replace(project=lambda lam: bk.xp.clip(lam, -1.0, 1.0))
+
+    monkeypatch.setattr(TASKS["quadratic"], "problem", problem)
+    t = _train("quadratic", 5, 30, "torch", settings={"starts": 4, "every": 1})
+    assert np.abs(np.array(t.lam)[:, 0]).max() > 1
+    assert np.abs(np.array(t.lam)[:, 1:]).max() <= 1
+
+
+@pytest.mark.parametrize("episodic", [False, True])
+def test_data_are_drawn_for_each_iteration_where_the_task_says_so(monkeypatch, episodic):
+    asked, context = [], TASKS["quadratic"].context
+    monkeypatch.setattr(
+        TASKS["quadratic"],
+        "context",
+        lambda self, seed, index, horizon: asked.append(index) or context(self, seed, index, horizon),
+    )
+    monkeypatch.setattr(TASKS["quadratic"], "episodic", episodic, raising=False)
+    _train("quadratic", 5, 10, settings={"iterations": 4})
+    assert asked == ([0, 1, 2, 3, 4] if episodic else [0])
+
+
+class Killed(BaseException):
+    """As a signal would."""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("after", [1, 13, 25])
+def test_a_killed_run_goes_on_bit_for_bit(monkeypatch, tmp_path, backend, after):
+    cell = _cell("quadratic", 5, 20, backend, settings={"starts": 2, "optimiser": "adam", "every": 4})
+    whole = Runner().compute(cell).training
+    monkeypatch.setattr(training, "CHECKPOINT", 0.0)
+    calls, step = [], training._step
+
+    def counted(*args):
+        calls.append(1)
+        if len(calls) > after:
+            raise Killed
+        return step(*args)
+
+    monkeypatch.setattr(training, "_step", counted)
+    if after < 25:
+        with pytest.raises(Killed):
+            Runner(tmp_path).compute(cell)
+        assert [p.name for p in tmp_path.iterdir()] == [f"{cell.key}.npz"]
+        calls.clear()
+        monkeypatch.setattr(training, "_step", lambda *args: calls.append(1) or step(*args))
+    resumed = Runner(tmp_path).compute(cell).training
+    assert len(calls) == (25 - after if after < 25 else 25)
+    assert resumed == whole
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_code_s_checkpoint_is_not_taken_up(monkeypatch, tmp_path):
+    cell = _cell("quadratic", 5, 20)
+    monkeypatch.setattr(training, "CHECKPOINT", 0.0)
+    kept = training._Kept(tmp_path / "x.npz", "one")
+    state = training.State(3, np.ones((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
+    row = training.Row(0, *(np.ones(1),) * 4, np.ones((1, 2)))
+    kept.write(state, [row])
+    assert kept.read()[0].iteration == 3
+    assert training._Kept(tmp_path / "x.npz", "two").read() is None
+    (tmp_path / "x.npz").write_bytes(b"PK half a file")
+    assert kept.read() is None
+    assert {"training.py"} <= {path.name for path in files(cell)}
+
+
+def test_checkpoints_keep_to_the_clock(monkeypatch, tmp_path):
+    now, written = [0.0], []
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training.arrays, "write", lambda path, parts: written.append(now[0]))
+    kept = training._Kept(tmp_path / "x.npz", "one")
+    state = training.State(3, np.ones((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
+    row = training.Row(0, *(np.ones(1),) * 4, np.ones((1, 2)))
+    for now[0] in np.arange(0.0, 35.0):
+        kept.write(state, [row])
+    assert written == [10.0, 20.0, 30.0]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_diverging_run_is_a_row(backend):
+    record = Runner().compute(_cell("scalar", 50, 100, backend, settings={"rate": 50.0, "every": 1}))
+    assert record.status == "diverged"
+    assert "at iteration" in record.reason
+    assert record.training.last is None
+    assert np.isfinite(np.array(record.training.lam)).all()
+
+
+def test_a_path_to_infinity_is_nonfinite():
+    record = Runner().compute(_cell("scalar", 5, 10, settings={"rate": 1e200, "iterations": 9, "starts": 2}))
+    assert record.status in ("diverged", "nonfinite")
+    assert "inf" not in record.model_dump_json(exclude={"reason", "environment"}).lower()
+    state = training.State(2, np.array([[1.0], [np.nan]]), np.zeros((2, 1)), np.zeros((2, 1)))
+    found = training._left(state, np.ones(2) * 1e8)
+    assert found == {"status": "nonfinite", "reason": "λ has NaN or infinite entries at iteration 2, start 1"}
+    found = training._verdict(7, np.array([1.0, np.inf]), np.zeros((2, 1)))
+    assert found == {"status": "nonfinite", "reason": "F has NaN or infinite entries at iteration 7, start 1"}
+
+
+def test_a_figure_that_differs_is_named():
+    record = Runner().compute(_cell("scalar", 1, 20))
+    other = record.model_copy(deep=True)
+    other.training.exact_norm[0][1] *= 1 + 1e-6
+    assert compare([record], [record]).same
+    assert [d.what for d in compare([record], [other], 1e-9).differences] == ["training exact_norm"]
+    assert compare([record], [other], 1e-5).same
+
+
+GOOD = """title = "t"
+[[grid]]
+kind = "training"
+task = "scalar"
+backend = "jax"
+horizon = 10
+method = [{ name = "krmd", truncation = 1 }]
+"""
+BAD = {
+    "none": ("", "missing 2 required positional arguments"),
+    "iterations": ("iterations = 0, rate = 1.0", "iterations = 0 is not allowed; it is a whole number from 1"),
+    "a bool": ("iterations = true, rate = 1.0", "iterations = True is not allowed"),
+    "starts": ("iterations = 5, rate = 1.0, starts = 0", "starts = 0 is not allowed"),
+    "every": ("iterations = 5, rate = 1.0, every = -1", "every = -1 is not allowed"),
+    "rate": ("iterations = 5, rate = 0.0", "rate = 0.0 is not allowed; it is a number above 0"),
+    "infinite": ("iterations = 5, rate = inf", "rate = inf is not allowed"),
+    "nan": ("iterations = 5, rate = nan", "rate = nan is not allowed"),
+    "text": ('iterations = 5, rate = "fast"', "rate = 'fast' is not allowed"),
+    "schedule": ('iterations = 5, rate = 1.0, schedule = "cosine"', "allowed are constant, sqrt"),
+    "optimiser": ('iterations = 5, rate = 1.0, optimiser = "lbfgs"', "allowed are gd, adam"),
+    "unknown": ("iterations = 5, rate = 1.0, momentum = 0.9", "no option 'momentum'; allowed are iterations, rate"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings(monkeypatch, capsys, tmp_path, name):
+    given, says = BAD[name]
+    file = tmp_path / "sweep.toml"
+    file.write_text(GOOD + f"settings = {{ {given} }}\n")
+    assert says in refused(monkeypatch, capsys, "run", str(file), "--out", str(tmp_path / "out"))
+
+
+def test_settings_narrow_a_sweep(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "sweep.toml"
+    file.write_text(GOOD + "settings = { iterations = 5, rate = 1.0 }\n")
+    code, out, _ = call(monkeypatch, capsys, "run", str(file), "--only", "iterations=5", "--dry-run")
+    assert code == 0
+    assert "cells       1" in out
