@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from bench import golden, report
 from bench.cell import Cell
+from bench.claims import judge, page
 from bench.report.frame import certificates
 from bench.runner import Runner
 from bench.store import Store
@@ -36,6 +38,13 @@ def test_committed_tables_are_those_of_the_records(store):
         mine = by_name[name].rows.to_csv(index=False)
         # Whether a record is stale depends on today's code, not on the record.
         assert _without_marks(mine) == _without_marks((store / "tables" / f"{name}.csv").read_text())
+
+
+def test_committed_claims_are_those_of_the_records():
+    folder = RESULTS / "theory"
+    judged = judge(Store(folder).load()[0])
+    assert page.markdown(judged) == (folder / "claims.md").read_text()
+    assert [page.as_json(j) for j in judged] == json.loads((folder / "claims.json").read_text())
 
 
 def _without_marks(csv: str) -> str:

@@ -1,4 +1,4 @@
-"""claims.json, claims.html and figures/claims/ from verdicts and records.  The same records give the same bytes."""
+"""claims.json, claims.md, claims.html and figures/claims/ from verdicts and records: the same records, the same bytes."""
 
 from __future__ import annotations
 
@@ -33,15 +33,24 @@ def write(records: list[Record], folder: Path, title: str) -> tuple[list[Judged]
         data, html = folder / "claims.json", folder / "claims.html"
         data.write_text(json.dumps([as_json(j) for j in judged], indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         html.write_text(render(judged, pictures, title))
+        table = folder / "claims.md"
+        table.write_text(markdown(judged))
     except OSError as error:
         raise UserError(f"the claims cannot be written under {folder}: {error.strerror or error}") from error
-    return judged, [data, html, *files]
+    return judged, [data, html, table, *files]
 
 
 def counts(judged: list[Judged]) -> str:
     """`9 reproduced, 1 refuted, 2 inconclusive`."""
     found = Counter(j.verdict for j in judged)
     return ", ".join(f"{found[v]} {v}" for v in ORDER)
+
+
+def markdown(judged: list[Judged]) -> str:
+    """A line a claim: what it says, and the verdict."""
+    lines = ["| claim | statement | tag | verdict |", "|---|---|---|---|"]
+    lines += [f"| {j.claim.id} | {j.claim.statement} | {j.claim.tag} | {j.verdict} |" for j in judged]
+    return "\n".join(lines) + "\n"
 
 
 def as_json(j: Judged) -> dict[str, Any]:
