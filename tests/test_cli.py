@@ -47,7 +47,7 @@ SWEEPS = {
     "binary": (b"\xfd\x00\x81", "cannot be read as TOML text"),
     "no grid": ('title = "t"', "at least one"),
     "empty grid": ('title = "t"\ngrid = []', "at least one"),
-    "unknown key": (GOOD + "foo = 3\n", "unknown key 'foo'; allowed are kind, task"),
+    "unknown key": (GOOD + "foo = 3\n", "unknown key 'foo'; allowed are kind, settings, task"),
     "wrong type": (GOOD.replace("10", '"ten"'), "'ten' is not allowed"),
     "negative T": (GOOD.replace("10", "-1"), "T is a whole number from 1"),
     "unknown backend": (GOOD.replace('"jax"', '"jaxx"'), "'jaxx'; allowed are jax, torch"),
