@@ -121,15 +121,15 @@ def test_golden_hypercleaning_is_the_page_s_formula():
     n = len(v["data_X"])
 
     def loss(w, X, Y):
-        z = w @ X.T
-        return np.log(np.exp(z).sum(0)) - (Y * z).sum(0)
+        z = X @ w.T
+        return np.log(np.exp(z).sum(1)) - (Y * z).sum(1)
 
     def F(lam):
         theta, w = 1 / (1 + np.exp(-lam)), v["data_zero"]
         for _ in range(int(v["T"])):
-            z = w @ v["data_X"].T
-            p = np.exp(z) / np.exp(z).sum(0)
-            w = w - ((theta * (p - v["data_Y"])) @ v["data_X"] / n + 0.002 * w)
+            z = v["data_X"] @ w.T
+            p = np.exp(z) / np.exp(z).sum(1)[:, None]
+            w = w - ((theta[:, None] * (p - v["data_Y"])).T @ v["data_X"] / n + 0.002 * w)
         return loss(w, v["data_X_val"], v["data_Y_val"]).mean()
 
     assert F(v["lam"]) == pytest.approx(float(v["value"]), rel=1e-12)

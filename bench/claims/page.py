@@ -1,4 +1,4 @@
-"""claims.json, claims.md, claims.html and figures/claims/ from verdicts and records: the same records, the same bytes."""
+"""Write claims.json, claims.md, claims.html and figures/claims/: the same records give the same bytes."""
 
 from __future__ import annotations
 
