@@ -61,17 +61,15 @@ def _found(
     told = f"{sum(len(x) for _, x in of)} points on {len({problem(r.cell) for r, _ in of})} problems"
     if x.min() > 0:
         return None, f"smallest ratio {x.min():.3g} ({at}), {told}", statistic
-    reason = f"ratio down to {x.min():.3g}{_cosine(worst)} at {at}; {told}"
+    cosine = min(_cosine(r) for r, _ in of if r.cell.task == worst.cell.task)
+    reason = f"ratio down to {x.min():.3g} at {at}, cosine there down to {cosine:.3f}; {told}"
     return Finding("refuted", reason, statistic, keys(r for r, _ in of)), "", None
 
 
-def _cosine(r: Record) -> str:
-    cosine = (
-        numbers(sample_of(r).cosine)
-        if r.sample is not None
-        else np.concatenate([numbers(row) for row in training_of(r).cosine])
-    )
-    return "" if np.isnan(cosine).all() else f", cosine down to {np.nanmin(cosine):.3f}"
+def _cosine(r: Record) -> float:
+    """The smallest cosine of h and dF in a record."""
+    rows = [sample_of(r).cosine] if r.sample is not None else training_of(r).cosine
+    return float(np.nanmin(np.concatenate([numbers(row) for row in rows])))
 
 
 def _as_restated(records: list[Record]) -> Finding:
