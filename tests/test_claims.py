@@ -561,7 +561,7 @@ def test_the_same_records_give_the_same_bytes(everything, tmp_path):
         folder.mkdir(parents=True)
         files.append({p.relative_to(folder): p.read_bytes() for p in page.write(everything, folder, "T")[1]})
     assert files[0] == files[1]
-    assert {p.suffix for p in files[0]} == {".json", ".html", ".png", ".svg"}
+    assert {p.suffix for p in files[0]} == {".json", ".md", ".html", ".png", ".svg"}
     assert {p.stem for p in files[0] if p.suffix == ".png"} == {c.figure for c in CLAIMS}
 
 
