@@ -310,6 +310,19 @@ def claims(folders: tuple[Path, ...]) -> int:
     return 1 if any(j.failed for j in judged) else 0
 
 
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def readme(file: Path) -> int:
+    """Put the committed tables into a document, between its `<!-- table: PATH -->` and `<!-- end -->`.
+
+    Example: python -m bench readme README.md
+    """
+    from bench.report.readme import fill
+
+    _write(file, fill(file.read_text(), file.parent))
+    return 0
+
+
 @cli.command("compare")
 @click.argument("a", type=Path)
 @click.argument("b", type=Path)
