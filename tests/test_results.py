@@ -58,7 +58,8 @@ def test_readme_shows_the_committed_tables():
 
 
 def test_readme_s_pictures_and_links_exist():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", prose):
         assert (ROOT / target).exists(), target
 
 
