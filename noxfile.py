@@ -65,7 +65,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """basedpyright on backends, tasks and bench."""
     _install(session, "all", "dev")
-    session.run("basedpyright")
+    # A `.venv` beside the project would otherwise be searched for the libraries, whatever is in it.
+    session.run("basedpyright", "--pythonpath", f"{session.bin}/python")
 
 
 @nox.session
