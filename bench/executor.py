@@ -98,15 +98,23 @@ class Executor:
         return record.model_copy(update={"overhead": record.overhead | {"between": max(waited, 0.0)}})
 
     def _submit(self, cell: Cell) -> Future:
+        """To the lane's worker; a pool that broke with its worker is replaced."""
         lane = _lane(cell)
-        if lane not in self.pools:
-            self.pools[lane] = ProcessPool(
-                max_workers=1,
-                context=multiprocessing.get_context("spawn"),  # pyright: ignore[reportArgumentType]
-                initializer=_start,
-                initargs=(self.threads, len(self.pools), str(self.cache), self.memory_limit),
-            )
-        return self.pools[lane].schedule(_compute, args=(cell.model_dump_json(),), timeout=self.timeout)
+        while True:
+            if lane not in self.pools:
+                self.pools[lane] = self._pool()
+            try:
+                return self.pools[lane].schedule(_compute, args=(cell.model_dump_json(),), timeout=self.timeout)
+            except RuntimeError:  # a pool that is not active any more; BrokenProcessPool is one, too
+                del self.pools[lane]
+
+    def _pool(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=1,
+            context=multiprocessing.get_context("spawn"),  # pyright: ignore[reportArgumentType]
+            initializer=_start,
+            initargs=(self.threads, len(self.pools), str(self.cache), self.memory_limit),
+        )
 
     def _record(self, cell: Cell, future: Future) -> Record:
         try:
