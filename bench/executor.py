@@ -12,10 +12,11 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from contextlib import suppress
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,5 @@ def _interleaved(cells: list[Cell]) -> list[Cell]:
     queues: dict[str, list[Cell]] = {}
     for cell in cells:
         queues.setdefault(cell.backend, []).append(cell)
-    key: Callable[[tuple[int, Cell]], int] = lambda pair: pair[0]  # noqa: E731
     numbered = [(i, cell) for queue in queues.values() for i, cell in enumerate(queue)]
-    return [cell for _, cell in sorted(numbered, key=key)]
+    return [cell for _, cell in sorted(numbered, key=itemgetter(0))]

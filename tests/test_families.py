@@ -72,7 +72,7 @@ def _closed_form(case: Case, K: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     s, Q = np.linalg.eigh(d["H"])
     S = d.get("S", np.zeros_like(d["C"]))
     optimum = Q @ (Q.T @ d["C"] @ lam / s)
-    power = lambda n: (Q * (1 - d["rate"] * s) ** n) @ Q.T  # noqa: E731
+    power = lambda n: (Q * (1 - d["rate"] * s) ** n) @ Q.T  # noqa: E731 - reads as the formula
     f_w = optimum + power(T) @ (d["start"] + S @ lam - optimum) - d["target"]
     f_lam = d["direct"] * (lam - d["anchor"])
     pulled = lambda n: f_lam + d["C"].T @ (Q @ ((1 - (1 - d["rate"] * s) ** n) / s * (Q.T @ f_w)))  # noqa: E731

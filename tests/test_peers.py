@@ -13,7 +13,7 @@ TINY = {"dataset": "digits", "train": 20, "validation": 20, "test": 20}
 
 
 def _absent(case):
-    import no_such_peer  # noqa: F401
+    import no_such_peer  # noqa: F401 - the import is what must fail
 
 
 def _wrong(case):
