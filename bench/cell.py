@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Dtype = Literal["float32", "float64"]
 Option = bool | int | float | str | None
-Kind = Literal["hypergradient", "landscape", "calibration", "sample", "training"]
+Kind = Literal["hypergradient", "landscape", "calibration", "sample", "training", "baseline"]
 
 
 class Cell(BaseModel):
@@ -19,7 +19,8 @@ class Cell(BaseModel):
 
     kind     "hypergradient": one λ, with bias, time, memory, counts; "landscape": the toy's λ over a 201 × 201 grid;
              "calibration": the estimator's time beside its floors and its native idiom; "sample": many λ at once,
-             with the constants of the theory; "training": upper iterations from one start or more
+             with the constants of the theory; "training": upper iterations from one start or more;
+             "baseline": the task's model without hyperparameters
     settings of the kind: how many λ, how many iterations, the upper rate, …
     timed    whether the clock runs; timed cells run alone, the others may share the machine
 

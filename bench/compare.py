@@ -72,10 +72,10 @@ def _figures(r: Record) -> dict[str, Any]:
             figures |= {f"{name} bias": bias.relative, f"{name} cosine": bias.cosine, f"{name} descent": bias.descent}
     if r.landscape is not None:
         figures |= r.landscape.model_dump(include={"largest_angle_deg", "median_norm_ratio", "bias_min", "bias_max"})
-    for name in ("sample", "training"):
+    for name in ("sample", "training", "baseline"):
         part = getattr(r, name)
         if part is not None:
-            figures |= {f"{name} {field}": value for field, value in part.model_dump().items()}
+            figures |= {f"{name} {field}": value for field, value in part.model_dump(exclude={"seconds"}).items()}
     return figures
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import calibration, landscape, sample, training
+from bench import baseline, calibration, landscape, sample, training
 from bench.cell import Cell
 
 KINDS: dict[str, Callable[[Any, Any, Any, Cell, Path | None], dict[str, Any]]] = {
@@ -15,6 +15,7 @@ KINDS: dict[str, Callable[[Any, Any, Any, Cell, Path | None], dict[str, Any]]] =
     "calibration": calibration.measure,
     "sample": sample.measure,
     "training": training.measure,
+    "baseline": baseline.measure,
 }
 """kind → (backend, task, method, cell, folder for what survives a kill) → the fields of the record."""
 
@@ -33,5 +34,6 @@ SETTINGS: dict[str, Any] = {
     "calibration": NoSettings,
     "sample": sample.Settings,
     "training": training.Settings,
+    "baseline": baseline.Settings,
 }
 """kind → the class that checks `Cell.settings`, and whether a task and a cell are fit for it."""

@@ -136,10 +136,20 @@ class Sample(_Part):
     energy_error: list[float | None]
 
 
-class Training(_Part):
-    """Upper iterations λ ← project(λ − η_τ h) from `starts` values of λ; lists are [start][recorded iteration].
+class Seconds(_Part):
+    """Of one upper iteration's h, from λ in NumPy to h in NumPy; other cells may have shared the machine."""
 
-    Start i is the cell's point of seed `seeds[i]`.  Recorded are iteration 0, every E-th, and the last.
+    first: float  # with compilation
+    median: float  # of the later ones, and the quartiles
+    lower: float
+    upper: float
+
+
+class Training(_Part):
+    """Upper iterations λ ← project(λ − η_τ d_τ) from `starts` values of λ; lists are [start][recorded iteration].
+
+    Start i is the cell's point of seed `seeds[i]`.  Recorded are iteration 0, every E-th, and the last; `validation`
+    and `held` are the task's metrics there, on the two kinds of data, of a single start.
     """
 
     seeds: list[int]
@@ -152,6 +162,24 @@ class Training(_Part):
     lam: list[list[list[float]]] | None  # λ_τ, for N ≤ 4
     last: list[list[float]] | None  # λ at the end, for N ≤ 64
     rates: list[float]  # η_τ at the recorded iterations
+    bias: list[list[float | None]]  # ‖h − dF‖/‖dF‖
+    selected: list[int]  # by start: the recorded iteration of least validation loss
+    chosen: list[float] | None  # λ there, six digits, of a single start, for N ≤ 5000
+    validation: dict[str, list[float | None]]
+    held: dict[str, list[float | None]]
+    every_value: list[float] | None  # F(λ_τ), τ = 0, 1, …, of a single start
+    every_norm: list[float] | None  # ‖h‖ likewise
+    seconds: Seconds | None
+
+
+class Baseline(_Part):
+    """The model trained without hyperparameters, at the rate that validation data chose."""
+
+    examples: int
+    rates: list[float]
+    losses: list[float | None]  # on validation data, by rate
+    rate: float
+    accuracy: float  # on held-out data
 
 
 class Record(_Part):
@@ -165,6 +193,7 @@ class Record(_Part):
     calibration: Calibration | None = None
     sample: Sample | None = None
     training: Training | None = None
+    baseline: Baseline | None = None
     environment: dict[str, Any]  # machine, packages, threads, fingerprint
     code: dict[str, str]  # version, stamp over the files that made it, and a digest of each of them
     started: str  # UTC, ISO 8601

@@ -24,7 +24,10 @@ _COMMON: tuple[str, ...] = (
     "backends/hypergradient/native.py",
 )
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
-_KINDS = {"sample": ("constants",)}  # files beside the kind's own
+_KINDS = {  # files beside the kind's own
+    "sample": ("bench/constants.py",),
+    "training": ("bench/upper.py", "bench/optimisers.py", "bench/checkpoint.py", "tasks/selection.py"),
+}
 _TASKS = {"counterexample": ("spectrum",), "scalar": ("spectrum",)}  # a task's file imports another's
 
 
@@ -39,7 +42,7 @@ def files(cell: Cell) -> list[Path]:
     if cell.method in _METHODS:
         names.append(f"backends/hypergradient/{_METHODS[cell.method]}.py")
     if cell.kind != "hypergradient":
-        names += [f"bench/{name}.py" for name in (cell.kind, *_KINDS.get(cell.kind, ()))]
+        names += [f"bench/{cell.kind}.py", *_KINDS.get(cell.kind, ())]
     paths = [ROOT / name for name in names]
     tasks = (cell.task, *_TASKS.get(cell.task, ()))
     paths += [path for name in tasks if (path := ROOT / "tasks" / f"{name}.py").exists()]

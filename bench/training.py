@@ -1,38 +1,32 @@
-"""Upper iterations: λ ← project(λ − η_τ d), from one start or many, with dF beside h at every E-th of them.
+"""Upper iterations: λ ← project(λ − η_τ d_τ), from one start or many, with dF beside h at every E-th of them.
 
-    gd     d = h
-    adam   m = .9 m + .1 h,  v = .999 v + .001 h²,  d = m̂/(√v̂ + 1e-8), both without their bias to zero
-    η_τ    rate, or rate/√(τ+1)
-
-λ and the optimiser's state are NumPy float64 whatever the backend, so both frameworks walk the same path.  Start i is
-the cell's λ of seed `seed + i`; the data are those of the cell's seed.
+Start i is the cell's λ of seed `seed + i`; the data are those of the cell's seed.  With one start, a task's metrics are
+recorded with dF, on validation data and on held-out data; which λ is chosen depends on validation data alone: the
+lowest validation loss (of `metrics`; F where that has none) of the recorded iterations.
 """
 
 from __future__ import annotations
 
-import time
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import backends
-from backends.hypergradient import METHODS
-from backends.hypergradient.protocol import identity
-from bench import arrays, stamp
+from bench import stamp
 from bench.cell import Cell
+from bench.checkpoint import Checkpoint
 from bench.errors import UserError
-from bench.record import Training
-from bench.reference import flat
+from bench.optimisers import OPTIMISERS, SCHEDULES, Moments
+from bench.record import Seconds, Training
+from bench.upper import Estimate, Upper
 
-CHECKPOINT = 10.0  # seconds between two of them
 DIVERGED = 1e8  # ‖λ‖ beyond this multiple of 1 + ‖λ_0‖ is on its way to infinity
-MEAN, SQUARE, EPS = 0.9, 0.999, 1e-8  # Adam's
-SCHEDULES = ("constant", "sqrt")
-OPTIMISERS = ("gd", "adam")
+DRAWN = 4  # λ_τ is recorded up to this N,
+ENDED = 64  # the last λ of every start up to this N,
+CHOSEN = 5000  # and the chosen one of a single start up to this N
 
 
 @dataclass(frozen=True)
@@ -64,71 +58,107 @@ class Settings:
 
     def eta(self, iteration: int) -> float:
         """η_τ."""
-        return self.rate / np.sqrt(iteration + 1) if self.schedule == "sqrt" else float(self.rate)
+        return self.rate * SCHEDULES[self.schedule](iteration, self.iterations)
 
 
 class State(NamedTuple):
-    """Before iteration τ: λ and Adam's moments, a row a start."""
+    """Before iteration τ: λ, the optimiser's moments, and the λ chosen so far with its loss; a row a start."""
 
     iteration: int
     lam: np.ndarray
-    mean: np.ndarray
-    square: np.ndarray
+    moments: Moments
+    least: np.ndarray
+    chosen: np.ndarray
 
 
 class Row(NamedTuple):
-    """What is recorded of one iteration; arrays over the starts."""
+    """What is recorded of an E-th iteration; arrays over the starts."""
 
     iteration: int
     value: np.ndarray
     norm: np.ndarray
     exact_norm: np.ndarray
     inner: np.ndarray  # ⟨h, dF⟩
-    lam: np.ndarray  # λ_τ for N ≤ 4, else nothing
+    error: np.ndarray  # ‖h − dF‖
+    loss: np.ndarray  # what is chosen by
+    lam: np.ndarray  # λ_τ for few N, else nothing
+    validation: dict[str, float]
+    held: dict[str, float]
+
+
+class Step(NamedTuple):
+    """What is recorded of every iteration of a single start."""
+
+    value: float
+    norm: float
+    seconds: float
 
 
 def measure(bk: Any, task: Any, method: Any, cell: Cell, cache: Path | None = None) -> dict[str, Any]:
     """The trajectory.  What a killed run had done is taken up where it stopped."""
     given: dict[str, Any] = dict(cell.settings)
     settings = Settings(**given)
-    upper = _Upper(bk, task, method, cell, settings.starts)
-    kept = _Kept(None if cache is None else cache / f"{cell.key}.npz", stamp.stamp(cell))
-    state, rows = kept.read() or (State(0, upper.start, 0 * upper.start, 0 * upper.start), [])
+    upper = Upper(bk, task, method, cell, settings.starts)
+    kept = Checkpoint(None if cache is None else cache / f"{cell.key}.npz", stamp.stamp(cell))
+    state, rows, steps = _unpacked(kept.read()) or (_start(upper.start), [], [])
     bounds = DIVERGED * (1 + np.linalg.norm(upper.start, axis=1))
     outcome = {"status": "ok"}
     while True:
         tau, inputs = state.iteration, upper.inputs(state.iteration)
-        value, h = upper.estimate(state.lam, inputs)
-        outcome = _verdict(tau, value, h)
+        found = upper.estimate(state.lam, inputs)
+        outcome = _verdict(tau, found.value, found.h)
         if outcome["status"] == "ok" and (tau % settings.every == 0 or tau == settings.iterations):
             dF = upper.exact(state.lam, inputs)
-            outcome = _verdict(tau, value, dF, "dF")
+            outcome = _verdict(tau, found.value, dF, "dF")
             if outcome["status"] == "ok":
-                rows = [*rows, _row(state, value, h, dF)]
+                rows = [*rows, _row(upper, state, found, dF)]
+                state = _choose(state, rows[-1].loss)
         if outcome["status"] != "ok" or tau == settings.iterations:
             break
-        state = _step(settings, state, h, upper.project)
+        if settings.starts == 1:
+            steps.append(Step(float(found.value[0]), float(np.linalg.norm(found.h)), found.seconds))
+        state = _step(settings, state, found.h, upper.project)
         outcome = _left(state, bounds)
         if outcome["status"] != "ok":
             break
-        kept.write(state, rows)
+        kept.write(lambda state=state, rows=rows: _packed(state, rows, steps))
     kept.remove()
     seeds = [cell.seed + i for i in range(settings.starts)]
-    return {**outcome, "training": _training(settings, state, rows, seeds, outcome["status"]) if rows else None}
+    return {**outcome, "training": _training(settings, state, rows, steps, seeds, outcome["status"]) if rows else None}
+
+
+def _start(lam: np.ndarray) -> State:
+    return State(0, lam, Moments(0 * lam, 0 * lam), np.full(len(lam), np.inf), lam)
 
 
 def _step(settings: Settings, state: State, h: np.ndarray, project: Callable[[np.ndarray], np.ndarray]) -> State:
-    tau, lam, mean, square = state
-    if settings.optimiser == "adam":
-        mean, square = MEAN * mean + (1 - MEAN) * h, SQUARE * square + (1 - SQUARE) * h**2
-        h = mean / (1 - MEAN ** (tau + 1)) / (np.sqrt(square / (1 - SQUARE ** (tau + 1))) + EPS)
-    return State(tau + 1, project(lam - settings.eta(tau) * h), mean, square)
+    tau = state.iteration
+    d, moments = OPTIMISERS[settings.optimiser](h, state.moments, tau)
+    return state._replace(iteration=tau + 1, lam=project(state.lam - settings.eta(tau) * d), moments=moments)
 
 
-def _row(state: State, value: np.ndarray, h: np.ndarray, dF: np.ndarray) -> Row:
-    norm, exact_norm = np.linalg.norm(h, axis=1), np.linalg.norm(dF, axis=1)
-    drawn = state.lam if state.lam.shape[1] <= 4 else state.lam[:, :0]
-    return Row(state.iteration, value, norm, exact_norm, np.sum(h * dF, axis=1), drawn)
+def _row(upper: Upper, state: State, found: Estimate, dF: np.ndarray) -> Row:
+    h = found.h
+    selecting = upper.measured("validation", state.lam, found.params)
+    return Row(
+        iteration=state.iteration,
+        value=found.value,
+        norm=np.linalg.norm(h, axis=1),
+        exact_norm=np.linalg.norm(dF, axis=1),
+        inner=np.sum(h * dF, axis=1),
+        error=np.linalg.norm(h - dF, axis=1),
+        loss=np.array([selecting["loss"]]) if "loss" in selecting else found.value,
+        lam=state.lam if state.lam.shape[1] <= DRAWN else state.lam[:, :0],
+        validation=selecting,
+        held=upper.measured("held", state.lam, found.params),
+    )
+
+
+def _choose(state: State, loss: np.ndarray) -> State:
+    better = loss < state.least
+    return state._replace(
+        least=np.where(better, loss, state.least), chosen=np.where(better[:, None], state.lam, state.chosen)
+    )
 
 
 def _verdict(tau: int, value: np.ndarray, h: np.ndarray, name: str = "h") -> dict[str, Any]:
@@ -157,12 +187,15 @@ def _left(state: State, bounds: np.ndarray) -> dict[str, Any]:
     return {"status": "ok"}
 
 
-def _training(settings: Settings, state: State, rows: list[Row], seeds: list[int], status: str) -> Training:
+def _training(
+    settings: Settings, state: State, rows: list[Row], steps: list[Step], seeds: list[int], status: str
+) -> Training:
     iterations = [row.iteration for row in rows]
-    value, norm, exact_norm, inner = (
-        np.stack([getattr(row, name) for row in rows], axis=1) for name in ("value", "norm", "exact_norm", "inner")
+    value, norm, exact_norm, inner, error, loss = (
+        np.stack([getattr(row, name) for row in rows], axis=1)
+        for name in ("value", "norm", "exact_norm", "inner", "error", "loss")
     )
-    N = state.lam.shape[1]
+    N, single = state.lam.shape[1], settings.starts == 1
     return Training(
         seeds=seeds,
         iterations=iterations,
@@ -171,9 +204,17 @@ def _training(settings: Settings, state: State, rows: list[Row], seeds: list[int
         exact_norm=exact_norm.tolist(),
         cosine=_ratio(inner, norm * exact_norm),
         descent=_ratio(inner, exact_norm**2),
-        lam=np.stack([row.lam for row in rows], axis=1).tolist() if N <= 4 else None,
-        last=state.lam.tolist() if N <= 64 and status == "ok" else None,
+        bias=_ratio(error, exact_norm),
+        lam=np.stack([row.lam for row in rows], axis=1).tolist() if N <= DRAWN else None,
+        last=state.lam.tolist() if N <= ENDED and status == "ok" else None,
         rates=[settings.eta(tau) for tau in iterations],
+        selected=[iterations[i] for i in np.argmin(loss, axis=1)],
+        chosen=[float(f"{x:.6g}") for x in state.chosen[0]] if single and N <= CHOSEN else None,
+        validation=_columns([row.validation for row in rows]),
+        held=_columns([row.held for row in rows]),
+        every_value=[step.value for step in steps] if single else None,
+        every_norm=[step.norm for step in steps] if single else None,
+        seconds=_seconds([step.seconds for step in steps]) if single else None,
     )
 
 
@@ -181,76 +222,47 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> list[list[float | None]]:
     return [[float(a / b) if b > 0 else None for a, b in zip(*lists)] for lists in zip(above, below)]
 
 
-class _Upper:
-    """The upper objective on flat λ, a row a start: h and F by the method, dF by the native idiom in float64."""
-
-    def __init__(self, bk: Any, task: Any, method: Any, cell: Cell, starts: int) -> None:
-        self.bk, self.task, self.cell = bk, task, cell
-        framework = cell.backend.partition(":")[0]
-        self.exactly = bk if cell.dtype == "float64" else backends.load(framework, "float64", cell.device)
-        trees = [self.exactly.asarray(task.hparams(cell.seed + i, cell.lam)) for i in range(starts)]
-        self.start = np.stack([flat(self.exactly, tree) for tree in trees])
-        self.unravel = self.exactly.ravel(trees[0])[1]
-        problem, unravel = task.problem(bk), bk.ravel(bk.asarray(task.hparams(cell.seed, cell.lam)))[1]
-
-        def estimate(vector: Any, data: Any, xs: Any) -> tuple:
-            result = method(bk, problem, unravel(vector), data, xs)
-            return result.value, bk.ravel(result.grad)[0]
-
-        self.mapped = starts > 1
-        self._estimate = bk.compile(bk.vmap(estimate, (0, None, None)) if self.mapped else estimate)
-        self.problem = task.problem(self.exactly)
-        self._exact = self.exactly.compile(partial(METHODS["native-rmd"](), self.exactly, self.problem))
-        self._inputs: tuple | None = None
-
-    def inputs(self, iteration: int) -> tuple:
-        """(data, xs) of iteration τ, in NumPy and in the backend's arrays; made once where they do not change."""
-        if getattr(self.task, "episodic", False) or self._inputs is None:
-            given = self.task.context(self.cell.seed, iteration, self.cell.horizon)
-            self._inputs = given, tuple(self.bk.asarray(x) for x in given)
-        return self._inputs
-
-    def estimate(self, lam: np.ndarray, inputs: tuple) -> tuple[np.ndarray, np.ndarray]:
-        """F and h, (starts,) and (starts, N)."""
-        found = self._estimate(self.bk.asarray(lam if self.mapped else lam[0]), *inputs[1])
-        value, h = (np.asarray(x, np.float64) for x in self.bk.to_numpy(found))
-        return value.reshape(len(lam)), h.reshape(lam.shape)
-
-    def exact(self, lam: np.ndarray, inputs: tuple) -> np.ndarray:
-        """dF, start by start."""
-        bk = self.exactly
-        given = inputs[1] if bk is self.bk else tuple(bk.asarray(x) for x in inputs[0])
-        return np.stack([flat(bk, self._exact(self.unravel(bk.asarray(row)), *given).grad) for row in lam])
-
-    def project(self, lam: np.ndarray) -> np.ndarray:
-        if self.problem.project is identity:
-            return lam
-        bk = self.exactly
-        return np.stack([flat(bk, self.problem.project(self.unravel(bk.asarray(row)))) for row in lam])
+def _columns(rows: list[dict[str, float]]) -> dict[str, list[float | None]]:
+    """Metric → its values; what is not finite is None."""
+    return {name: [row[name] if np.isfinite(row[name]) else None for row in rows] for name in rows[0]}
 
 
-class _Kept:
-    """State and rows of a run that is not done, in one file; another code's are not taken up."""
+def _seconds(values: list[float]) -> Seconds | None:
+    """Of the second iteration and later ones: the first compiles."""
+    if len(values) < 3:
+        return None
+    lower, middle, upper = statistics.quantiles(values[1:], n=4, method="inclusive")
+    return Seconds(first=values[0], median=middle, lower=lower, upper=upper)
 
-    def __init__(self, file: Path | None, made_by: str) -> None:
-        self.file, self.made_by, self.last = file, made_by, time.monotonic()
 
-    def read(self) -> tuple[State, list[Row]] | None:
-        parts = None if self.file is None else arrays.read(self.file)
-        if parts is None or str(parts["stamp"]) != self.made_by:
-            return None
-        columns = [parts[f"row_{name}"] for name in Row._fields]
-        state = State(int(parts["iteration"]), parts["lam"], parts["mean"], parts["square"])
-        return state, [Row(int(row[0]), *row[1:]) for row in zip(*columns)]
+def _packed(state: State, rows: list[Row], steps: list[Step]) -> dict[str, Any]:
+    """As named arrays."""
+    parts: dict[str, Any] = {f"row_{name}": np.stack([getattr(row, name) for row in rows]) for name in Row._fields[:-2]}
+    for part in Row._fields[-2:]:
+        held = [getattr(row, part) for row in rows]
+        parts |= {f"{part}_{name}": np.array([row[name] for row in held]) for name in held[0]}
+    fields = state._asdict() | state.moments._asdict()
+    return parts | {"steps": np.array(steps)} | {k: v for k, v in fields.items() if k != "moments"}
 
-    def write(self, state: State, rows: list[Row]) -> None:
-        """Once in a while."""
-        if self.file is None or time.monotonic() - self.last < CHECKPOINT:
-            return
-        columns = {f"row_{name}": np.stack([getattr(row, name) for row in rows]) for name in Row._fields}
-        arrays.write(self.file, {"stamp": self.made_by, **state._asdict(), **columns})
-        self.last = time.monotonic()
 
-    def remove(self) -> None:
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
+def _unpacked(parts: dict[str, np.ndarray] | None) -> tuple[State, list[Row], list[Step]] | None:
+    """The way back."""
+    if parts is None:
+        return None
+    columns = [parts[f"row_{name}"] for name in Row._fields[:-2]]
+    metrics = {
+        part: {k.removeprefix(f"{part}_"): v for k, v in parts.items() if k.startswith(f"{part}_")}
+        for part in Row._fields[-2:]
+    }
+    rows = [
+        Row(int(row[0]), *row[1:], *({k: float(v[i]) for k, v in metrics[part].items()} for part in Row._fields[-2:]))
+        for i, row in enumerate(zip(*columns))
+    ]
+    state = State(
+        int(parts["iteration"]),
+        parts["lam"],
+        Moments(parts["mean"], parts["square"]),
+        parts["least"],
+        parts["chosen"],
+    )
+    return state, rows, [Step(*map(float, step)) for step in parts["steps"]]

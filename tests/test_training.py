@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from backends.hypergradient.protocol import Problem
-from bench import training
+from bench import baseline, checkpoint, training
 from bench.cell import Cell
+from bench.checkpoint import Checkpoint
 from bench.compare import compare
 from bench.runner import Runner
 from bench.stamp import files
@@ -142,7 +143,7 @@ class Killed(BaseException):
 def test_a_killed_run_goes_on_bit_for_bit(monkeypatch, tmp_path, backend, after):
     cell = _cell("quadratic", 5, 20, backend, settings={"starts": 2, "optimiser": "adam", "every": 4})
     whole = Runner().compute(cell).training
-    monkeypatch.setattr(training, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
     calls, step = [], training._step
 
     def counted(*args):
@@ -165,28 +166,24 @@ def test_a_killed_run_goes_on_bit_for_bit(monkeypatch, tmp_path, backend, after)
 
 
 def test_another_code_s_checkpoint_is_not_taken_up(monkeypatch, tmp_path):
-    cell = _cell("quadratic", 5, 20)
-    monkeypatch.setattr(training, "CHECKPOINT", 0.0)
-    kept = training._Kept(tmp_path / "x.npz", "one")
-    state = training.State(3, np.ones((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
-    row = training.Row(0, *(np.ones(1),) * 4, np.ones((1, 2)))
-    kept.write(state, [row])
-    assert kept.read()[0].iteration == 3
-    assert training._Kept(tmp_path / "x.npz", "two").read() is None
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    kept = Checkpoint(tmp_path / "x.npz", "one")
+    kept.write(lambda: {"iteration": 3})
+    assert kept.read()["iteration"] == 3
+    assert Checkpoint(tmp_path / "x.npz", "two").read() is None
     (tmp_path / "x.npz").write_bytes(b"PK half a file")
     assert kept.read() is None
-    assert {"training.py"} <= {path.name for path in files(cell)}
+    made_by = {path.name for path in files(_cell("quadratic", 5, 20))}
+    assert {"training.py", "upper.py", "optimisers.py", "checkpoint.py", "selection.py"} <= made_by
 
 
 def test_checkpoints_keep_to_the_clock(monkeypatch, tmp_path):
     now, written = [0.0], []
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(training.arrays, "write", lambda path, parts: written.append(now[0]))
-    kept = training._Kept(tmp_path / "x.npz", "one")
-    state = training.State(3, np.ones((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
-    row = training.Row(0, *(np.ones(1),) * 4, np.ones((1, 2)))
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint.arrays, "write", lambda path, parts: written.append(now[0]))
+    kept = Checkpoint(tmp_path / "x.npz", "one")
     for now[0] in np.arange(0.0, 35.0):
-        kept.write(state, [row])
+        kept.write(dict)
     assert written == [10.0, 20.0, 30.0]
 
 
@@ -203,7 +200,7 @@ def test_a_path_to_infinity_is_nonfinite():
     record = Runner().compute(_cell("scalar", 5, 10, settings={"rate": 1e200, "iterations": 9, "starts": 2}))
     assert record.status in ("diverged", "nonfinite")
     assert "inf" not in record.model_dump_json(exclude={"reason", "environment"}).lower()
-    state = training.State(2, np.array([[1.0], [np.nan]]), np.zeros((2, 1)), np.zeros((2, 1)))
+    state = training._start(np.array([[1.0], [np.nan]]))._replace(iteration=2)
     found = training._left(state, np.ones(2) * 1e8)
     assert found == {"status": "nonfinite", "reason": "λ has NaN or infinite entries at iteration 2, start 1"}
     found = training._verdict(7, np.array([1.0, np.inf]), np.zeros((2, 1)))
@@ -217,6 +214,129 @@ def test_a_figure_that_differs_is_named():
     assert compare([record], [record]).same
     assert [d.what for d in compare([record], [other], 1e-9).differences] == ["training exact_norm"]
     assert compare([record], [other], 1e-5).same
+
+
+DIGITS = {"dataset": "digits", "train": 120, "validation": 100, "test": 200}
+CLEANING = {
+    "horizon": 30,
+    "task_options": DIGITS,
+    "method_options": {"truncation": 10},
+    "settings": {"iterations": 20, "rate": 0.1, "optimiser": "adam", "every": 4},
+}
+
+
+def _clean(backend: str = "jax", **more):
+    cell = Cell(kind="training", task="hypercleaning", method="krmd", backend=backend, timed=False, **CLEANING | more)
+    record = Runner().compute(cell)
+    assert (record.status, record.reason) == ("ok", "")
+    return record.training
+
+
+def test_a_task_s_metrics_along_the_run():
+    t = _clean(dtype="float64")
+    task = TASKS["hypercleaning"](**DIGITS)
+    assert set(t.validation) == set(t.held) == {"accuracy", "f1", "noise_rate"}
+    assert t.held["noise_rate"] == [0.5] * 6
+    assert t.value[0][-1] < t.value[0][0]
+    assert t.selected == [t.iterations[int(np.argmin(t.value[0]))]]
+    assert len(t.every_value) == len(t.every_norm) == 20
+    assert [t.every_value[i] for i in t.iterations[:-1]] == t.value[0][:-1]
+    assert [t.every_norm[i] for i in t.iterations[:-1]] == t.norm[0][:-1]
+    # F and the validation accuracy of the chosen λ, by plain NumPy.
+    data, _ = task.context(0, 0, 30)
+    weight, w = 1 / (1 + np.exp(-np.array(t.chosen))), np.zeros((10, 65))
+    for _ in range(30):
+        z = data["X"] @ w.T
+        p = np.exp(z - z.max(1, keepdims=True))
+        r = (p / p.sum(1, keepdims=True) - data["Y"]) * weight[:, None] / 120
+        w = w - (r.T @ data["X"] + 0.002 * w)
+    z = data["X_val"] @ w.T
+    loss = np.mean(np.log(np.exp(z).sum(1)) - (z * data["Y_val"]).sum(1))
+    assert min(t.value[0]) == pytest.approx(loss, rel=1e-5)
+    i = t.iterations.index(t.selected[0])
+    hit = (z.argmax(1) == data["Y_val"].argmax(1)).mean()
+    assert t.validation["accuracy"][i] == pytest.approx(hit)
+    marked, wrong = np.array(t.chosen) < -3, task.evaluation(0)["corrupted"]
+    assert t.held["f1"][i] == pytest.approx(2 * (marked & wrong).sum() / (marked.sum() + wrong.sum()), rel=1e-6)
+
+
+def test_held_out_data_choose_nothing(monkeypatch):
+    """Noise in their place changes what is measured on them and not a bit of anything else."""
+    one = _clean()
+    evaluation = TASKS["hypercleaning"].evaluation
+
+    def noise(self, seed):
+        rng, held = np.random.default_rng(9), evaluation(self, seed)
+        X, labels = rng.normal(size=held["X"].shape), rng.permutation(held["labels"])
+        return held | {"X": X, "labels": labels}
+
+    monkeypatch.setattr(TASKS["hypercleaning"], "evaluation", noise)
+    other = _clean()
+    assert other.held["accuracy"] != one.held["accuracy"]
+    assert other.model_dump(exclude={"held", "seconds"}) == one.model_dump(exclude={"held", "seconds"})
+
+
+def test_the_frameworks_train_one_model():
+    a, b = (_clean(name, dtype="float64") for name in ("jax", "torch"))
+    for name in ("every_value", "every_norm", "chosen", "value", "exact_norm"):
+        assert np.array(getattr(a, name)) == pytest.approx(np.array(getattr(b, name)), rel=1e-8), name
+    assert a.selected == b.selected
+    for name in a.held:
+        assert a.held[name] == pytest.approx(b.held[name], rel=1e-6)
+        assert a.validation[name] == pytest.approx(b.validation[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_killed_training_goes_on_with_its_metrics(monkeypatch, tmp_path, backend):
+    cell = Cell(kind="training", task="hypercleaning", method="krmd", backend=backend, timed=False, **CLEANING)
+    whole = Runner().compute(cell).training
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    calls, step = [], training._step
+
+    def killed(*args):
+        calls.append(1)
+        if len(calls) > 11:
+            raise Killed
+        return step(*args)
+
+    monkeypatch.setattr(training, "_step", killed)
+    with pytest.raises(Killed):
+        Runner(tmp_path).compute(cell)
+    monkeypatch.setattr(training, "_step", step)
+    resumed = Runner(tmp_path).compute(cell).training
+    assert resumed.model_dump(exclude={"seconds"}) == whole.model_dump(exclude={"seconds"})
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_baselines(backend):
+    found = {}
+    for data in baseline.PARTS:
+        cell = Cell(
+            kind="baseline",
+            settings={"data": data},
+            task="hypercleaning",
+            task_options=DIGITS,
+            method="rmd",
+            backend=backend,
+            horizon=100,
+            timed=False,
+        )
+        record = Runner().compute(cell)
+        assert (record.status, record.reason) == ("ok", "")
+        found[data] = record.baseline
+    assert {data: b.examples for data, b in found.items()} == {"all": 120, "clean": 60, "validation": 100, "both": 160}
+    for b in found.values():
+        assert b.rate == b.rates[int(np.argmin([np.inf if x is None else x for x in b.losses]))]
+    assert found["all"].accuracy < found["clean"].accuracy < found["both"].accuracy
+
+
+def test_a_baseline_keeps_back_what_chooses():
+    data, _ = TASKS["hypercleaning"](**DIGITS).context(0, 0, 1)
+    corrupted = TASKS["hypercleaning"](**DIGITS).evaluation(0)["corrupted"]
+    for part in ("validation", "both"):
+        (X, _), (other, _) = baseline._parts(part, data, corrupted)
+        assert len(other) == 20
+        assert not {x.tobytes() for x in X} & {x.tobytes() for x in other}
 
 
 GOOD = """title = "t"
@@ -237,8 +357,8 @@ BAD = {
     "infinite": ("iterations = 5, rate = inf", "rate = inf is not allowed"),
     "nan": ("iterations = 5, rate = nan", "rate = nan is not allowed"),
     "text": ('iterations = 5, rate = "fast"', "rate = 'fast' is not allowed"),
-    "schedule": ('iterations = 5, rate = 1.0, schedule = "cosine"', "allowed are constant, sqrt"),
-    "optimiser": ('iterations = 5, rate = 1.0, optimiser = "lbfgs"', "allowed are gd, adam"),
+    "schedule": ('iterations = 5, rate = 1.0, schedule = "steps"', "allowed are constant, sqrt, cosine"),
+    "optimiser": ('iterations = 5, rate = 1.0, optimiser = "lbfgs"', "allowed are gd, momentum, adam"),
     "unknown": ("iterations = 5, rate = 1.0, momentum = 0.9", "no option 'momentum'; allowed are iterations, rate"),
 }
 
