@@ -28,7 +28,11 @@ _KINDS = {  # files beside the kind's own
     "sample": ("bench/constants.py",),
     "training": ("bench/upper.py", "bench/optimisers.py", "bench/checkpoint.py", "tasks/selection.py"),
 }
-_TASKS = {"counterexample": ("spectrum",), "scalar": ("spectrum",)}  # a task's file imports another's
+_TASKS = {  # a task's file imports another's
+    "counterexample": ("spectrum",),
+    "scalar": ("spectrum",),
+    "hypercleaning_l1": ("hypercleaning",),
+}
 
 
 def files(cell: Cell) -> list[Path]:

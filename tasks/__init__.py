@@ -8,6 +8,7 @@ from typing import Any
 from tasks.counterexample import Counterexample
 from tasks.doublewell import DoubleWell
 from tasks.hypercleaning import Hypercleaning
+from tasks.hypercleaning_l1 import HypercleaningL1
 from tasks.logistic import Logistic
 from tasks.protocol import Problem, Task, TaskError
 from tasks.quadratic import Quadratic
@@ -24,4 +25,5 @@ TASKS: dict[str, Callable[..., Any]] = {
     "logistic": Logistic,
     "doublewell": DoubleWell,
     "hypercleaning": Hypercleaning,
+    "hypercleaning_l1": HypercleaningL1,
 }
