@@ -44,14 +44,12 @@ def _summary(records: list[Record], rows: Frame) -> str:
     if not rows.empty:
         one = rows.drop_duplicates(["problem", "lam", "method", "options", "T", "seed"])
         with_value = one[one.certificate.notna()]
+        agree = int(one.certified.sum())
+        worst = f", worst of those {with_value[with_value.certified].certificate.max():.1e}" if agree else ""
+        alone = len(one) - len(with_value)
         facts.append(
-            f"certificates: {int(one.certified.sum())} of {len(one)} estimates agree between PyTorch and JAX in "
-            f"float64 to 1e-10"
-            + (
-                f", worst of those {with_value[with_value.certified].certificate.max():.1e}"
-                if one.certified.any()
-                else ""
-            )
+            f"certificates: {agree} of {len(with_value)} estimates agree between PyTorch and JAX in float64 to 1e-10"
+            f"{worst}" + (f"; {alone} more have no pair in float64" if alone else "")
         )
         if "counted" in rows:
             counted = rows[rows.counted.fillna("") != ""]

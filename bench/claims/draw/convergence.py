@@ -58,7 +58,7 @@ def draw_floor(records: list[Record]) -> Picture | None:
         C3.figure,
         f"Left: ‖dF‖² where upper iterations with K-RMD stop, on the scalar family with its direct term, and the "
         "closed form as a thin line; C4's slope is fitted right of the dotted line. Right: runs without a direct term, "
-        f"‖dF‖ of the worst start along the run, with the line 1e-12 that C5 asks for. float64, {name}, {other}.",
+        f"‖dF‖ of the worst start along the run, with the line 1e-12 that C5 asks for. float64, {name if name == other else f'{name}, {other}'}.",
         figure,
     )
 
@@ -85,28 +85,21 @@ def draw_wrong_end(records: list[Record]) -> Picture | None:
         axes[1].plot(t.iterations, t.exact_norm[0], **style)
     r = one[0]
     at = end(r)
-    axes[0].axhline(at.lam, **GUIDE)
-    axes[0].annotate(
-        f"1-RMD stops: λ = {at.lam:.3f}",
-        (0.98, at.lam),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=8,
-    )
-    axes[1].axhline(at.dF, **GUIDE)
-    axes[1].annotate(
-        f"dF = {at.dF:.3f}",
-        (0.98, at.dF),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=8,
-    )
+    for ax, value, words in (
+        (axes[0], at.lam, f"1-RMD stops: λ = {at.lam:.3f}"),
+        (axes[1], at.dF, f"dF = {at.dF:.3f}"),
+    ):
+        ax.axhline(value, **GUIDE)
+        ax.annotate(
+            words,
+            (0.98, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
     axes[0].set_ylabel("λ")
     axes[1].set_ylabel("|dF|")
     axes[1].set_yscale("log")
