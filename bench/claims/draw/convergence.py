@@ -58,7 +58,8 @@ def draw_floor(records: list[Record]) -> Picture | None:
         C3.figure,
         f"Left: ‖dF‖² where upper iterations with K-RMD stop, on the scalar family with its direct term, and the "
         "closed form as a thin line; C4's slope is fitted right of the dotted line. Right: runs without a direct term, "
-        f"‖dF‖ of the worst start along the run, with the line 1e-12 that C5 asks for. float64, {name if name == other else f'{name}, {other}'}.",
+        f"‖dF‖ of the worst start along the run, with the line 1e-12 that C5 asks for. float64, "
+        f"{', '.join(dict.fromkeys((name, other)))}.",
         figure,
     )
 
