@@ -96,8 +96,9 @@ def _picture(family: Family, framework: str, lines: dict[Line, list[Record]]) ->
     return Picture(
         stem,
         f"Training along upper iterations: {facts}. Means over seeds, shaded from the least to the largest; dF by "
-        "native autodiff in float64. The bias is read at the run's own λ, which starts at λ_0. The start is outside the panels of loss and accuracy. Time is iterations "
-        "times the median seconds of one h, on a machine that may have run other cells.",
+        "native autodiff in float64. The bias is read at the run's own λ, which starts at λ_0. Time is iterations "
+        "times the median seconds of one h, on a machine that may have run other cells. In the panels of loss and "
+        "accuracy the start is out of view.",
         figure,
     )
 

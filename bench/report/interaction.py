@@ -69,7 +69,7 @@ def _figures(family: Family) -> Iterator[Picture]:
     top = max(C.max() for *_, C in found)
     figure = Figure(figsize=(3.6 * len(found) + 0.9, 4.4), layout="compressed")
     panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
-    for ax, (line, r, C) in zip(panels, found):
+    for ax, (line, _, C) in zip(panels, found):
         shown, ends = ordered(C, dataset)
         norm = LogNorm(top * 10.0**-DECADES, top)
         drawn = ax.imshow(np.maximum(shown, norm.vmin), norm=norm, cmap="magma", interpolation="nearest")

@@ -1,4 +1,4 @@
-"""The tables of training on real tasks: runs, the choice of the upper rate, baselines, both frameworks' trajectories."""
+"""Tables of training on real tasks: runs, the choice of the upper rate, baselines, both frameworks' trajectories."""
 
 from __future__ import annotations
 
