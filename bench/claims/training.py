@@ -16,7 +16,7 @@ from bench.claims.protocol import Claim, Finding, Statistic
 from bench.claims.query import keys, listed
 from bench.record import Record
 from bench.report import runs
-from bench.report.runs import Family, Line
+from bench.report.runs import TASKS, Family, Line
 from bench.stats import FEW, Interval, interval, paired
 
 POINTS = 0.5  # DESIGN §5; F1 is counted in points too
@@ -24,7 +24,6 @@ POINTS = 0.5  # DESIGN §5; F1 is counted in points too
 LOSS = 0.05  # of the exact hypergradient's mean validation loss
 FROM_K = 5
 QUARTER = 4  # few steps: K ≤ T/4
-TASKS = ("hypercleaning", "task_interaction", "fewshot")
 PROBLEMS = 2  # of the three must be decided before C15b is
 
 Outcome = Literal["comparable", "better", "worse", "open", "few seeds"]

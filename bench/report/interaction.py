@@ -38,7 +38,7 @@ def figures(records: list[Record]) -> list[Picture]:
 def matrix(chosen: list[float]) -> np.ndarray | None:
     """C from flat λ: its upper triangle by rows, then ρ; None where the length is of no C."""
     pairs = len(chosen) - 1
-    n = round((1 + np.sqrt(1 + 8 * pairs)) / 2)
+    n = round((1 + np.sqrt(1 + 8 * max(pairs, 0))) / 2)
     if pairs < 1 or n * (n - 1) // 2 != pairs:
         return None
     C = np.zeros((n, n))

@@ -24,6 +24,7 @@ STEM = "which-K"
 CLOSE = 0.5  # points: comparable
 ITEMSIZE = {"float32": 4, "float64": 8}
 AXES_POINTS, WIDE, HIGH = 230, 0.09, 0.035  # an axis' height in points; a label's room as shares of the axes
+ROUNDING = 1e-9
 LAW = ("krmd", "rmd")  # whose law is K iterates
 
 
@@ -123,7 +124,7 @@ def front(costs: Mapping[Line, float], gains: Mapping[Line, float]) -> list[Line
     order = sorted(known, key=lambda line: (costs[line], -gains[line], line.order))
     best, found = -np.inf, []
     for line in order:
-        if gains[line] > best:
+        if gains[line] > best + ROUNDING:
             best = gains[line]
             found.append(line)
     return found
@@ -147,6 +148,7 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
             _panel(right, family, ps, {key: x / 2**20 for key, x in known.items()}, log=True)
             what = "planned memory" if is_plan else "memory by the law of iterates, K · M · itemsize"
             right.set_xlabel(f"{what} (MiB)")
+            right.set_ylabel("accuracy on held-out data (%)")
             words.append(f"{family.name}: {what}")
         else:
             right.axis("off")

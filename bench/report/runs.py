@@ -23,6 +23,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 WITHIN = ("interaction", "steps")  # task options that make another line of a family
 ORDER = ("krmd", "rmd", "fmd", "neumann", "cg")
+TASKS = ("hypercleaning", "task_interaction", "fewshot")  # in the paper's order
 POINTS = 100  # of a share
 
 
@@ -116,7 +117,12 @@ def families(records: Iterable[Record], dtypes: tuple[str, ...] = ("float32", "f
     for dtype in reversed(dtypes):
         for name, of in grouped([r for r in runs if r.cell.dtype == dtype], lambda r: family_of(r.cell)).items():
             found[name] = Family(name, dtype, horizon(of), _chosen(of))
-    return [found[name] for name in sorted(found)]
+    return [found[name] for name in sorted(found, key=_rank)]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    task = name.partition(" ")[0]
+    return (TASKS.index(task) if task in TASKS else len(TASKS)), name
 
 
 def horizon(records: list[Record]) -> int:

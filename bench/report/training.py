@@ -144,13 +144,11 @@ def _choice(pairs: dict[str, list[Record]]) -> list[dict[str, Any]]:
     ok = {name: [r for r in of if runs.is_run(r)] for name, of in pairs.items()}
     seeds = [{r.cell.seed for r in of} for of in ok.values() if of]
     common = set.intersection(*seeds) if seeds else set()
-    score = {
-        name: float(np.mean([runs.loss(r) for r in of if r.cell.seed in common or not common]))
-        for name, of in ok.items()
-        if of
-    }
+    if common:
+        ok = {name: [r for r in of if r.cell.seed in common] for name, of in ok.items()}
+    score = {name: float(np.mean([runs.loss(r) for r in of])) for name, of in ok.items() if of}
     best = min(score, key=lambda name: (score[name], name), default="")
-    order = sorted(pairs, key=lambda name: tuple(str(x) if i == 0 else x for i, x in enumerate(_where(pairs[name][0]))))
+    order = sorted(pairs, key=lambda name: _where(pairs[name][0]))
     return [_rate_row(pairs[name], ok[name], name == best, _inside(name, pairs)) for name in order]
 
 
@@ -184,7 +182,7 @@ def _rate_row(of: list[Record], ok: list[Record], best: bool, inside: bool | Non
         "chosen": "yes" if best else "",
         "inside the grid": "" if not best else {True: "yes", False: "no, at its end", None: "too few rates"}[inside],
         "marks": ", ".join(statuses),
-        "record": "; ".join(r.key for r in of),
+        "record": "; ".join(r.key for r in ok or of),
     }
 
 
@@ -218,7 +216,8 @@ def _ranked(parts: list[Record], family: runs.Family | None) -> list[dict[str, A
         found.append((f"baseline: {part}", framework, of, examples[0], words, values))
     for line, of in {} if family is None else family.lines.items():
         for framework, rs in grouped(of, lambda r: r.cell.backend).items():
-            name = f"{line.method}, {line.label(family.T)}" if family else ""
+            label = line.label(family.T) if family else ""
+            name = label if line.method in label else f"{line.method}, {label}"
             size = rs[0].cell.task_options.get("train") or np.nan
             values = runs.by_seed(rs, runs.accuracy)
             found.append((name, framework, rs, size, runs.pair_of(rs[0].cell), values))
@@ -292,11 +291,11 @@ def _apart(a: Record, b: Record) -> dict[str, Any]:
 def _largest(a: list[float], b: list[float]) -> float:
     """Relative; infinite for what is not finite."""
     x, y = np.array(a, float), np.array(b, float)
-    if not len(x):
+    if not len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return np.inf
     scale = np.maximum(np.maximum(abs(x), abs(y)), LEAST * max(abs(x[0]), abs(y[0])))
     apart = np.divide(abs(x - y), scale, out=np.zeros_like(x), where=scale > 0)
-    return float(apart.max()) if np.isfinite(apart).all() else np.inf
+    return float(apart.max())
 
 
 # every cell

@@ -20,7 +20,6 @@ from bench.claims.training import (
     METRICS,
     POINTS,
     QUARTER,
-    TASKS,
     C15b,
     Compared,
     compared,
@@ -31,7 +30,7 @@ from bench.claims.training import (
 from bench.record import Record
 from bench.report import runs, style
 from bench.report.figures import Picture
-from bench.report.runs import grouped
+from bench.report.runs import TASKS, grouped
 from bench.stats import Interval
 
 KRMD = "#0072B2"
