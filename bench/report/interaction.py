@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -69,18 +70,18 @@ def _figures(family: Family) -> Iterator[Picture]:
     top = max(C.max() for *_, C in found)
     figure = Figure(figsize=(3.6 * len(found) + 0.9, 4.4), layout="compressed")
     panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
-    for ax, (line, _, C) in zip(panels, found):
-        shown, ends = ordered(C, dataset)
-        norm = LogNorm(top * 10.0**-DECADES, top)
-        drawn = ax.imshow(np.maximum(shown, norm.vmin), norm=norm, cmap="magma", interpolation="nearest")
+    norm = LogNorm(top * 10.0**-DECADES, top)
+    maps = [ordered(C, dataset) for *_, C in found]
+    for ax, (line, _, C), (shown, ends) in zip(panels, found, maps):
+        ax.imshow(np.maximum(shown, top * 10.0**-DECADES), norm=norm, cmap="magma", interpolation="nearest")
         for end in ends:
             ax.axhline(end - 0.5, color="#FFFFFF", linewidth=0.4)
             ax.axvline(end - 0.5, color="#FFFFFF", linewidth=0.4)
         ax.set_title(f"{line.label(family.T)}: {(C[np.triu_indices(len(C), 1)] > 0).mean():.0%} of pairs above 0")
         ax.set_xlabel("class, by superclass" if len(ends) else "class")
         ax.grid(False)
-    panels[0].set_ylabel("class, by superclass" if len(ends) else "class")
-    figure.colorbar(drawn, ax=list(panels), label="C of two classes", shrink=0.8)
+    panels[0].set_ylabel(panels[0].get_xlabel())
+    figure.colorbar(ScalarMappable(norm, "magma"), ax=list(panels), label="C of two classes", shrink=0.8)
     one = found[0][1].cell
     facts = f"{family.name}: T = {family.T}, seed {one.seed}, {runs.pair_of(one)}, {family.dtype}, {one.backend}"
     figure.suptitle(facts, fontsize=9)

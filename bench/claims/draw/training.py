@@ -209,7 +209,7 @@ def _forest(ax: Axes, rows: Sequence[tuple[str, str, Compared]]) -> None:
         d, looks = c.difference, _looks(framework)
         if d.decided:
             ax.hlines([at], d.low, d.high, color=looks["color"], linewidth=1.3, linestyle=looks["linestyle"])
-        ax.plot([d.middle], [at], **looks | {"linestyle": "none"})
+        ax.plot([d.middle], [at], **{**looks, "linestyle": "none"})
         ax.annotate(f"n = {d.n}", (1.0, at), xycoords=("axes fraction", "data"), fontsize=7, va="center", ha="right")
     ax.set_yticks(y, [words for words, *_ in rows], fontsize=7.5)
     ax.set_ylim(-0.7, len(rows) - 0.3)
