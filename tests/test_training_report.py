@@ -131,6 +131,14 @@ def test_trajectories_of_both_frameworks():
     assert "trajectories" not in tables([trained.run(b, "hypercleaning", 5) for b in ("jax", "torch")])
 
 
+def test_the_page_says_what_was_trained(records, tmp_path):
+    report.write([*records, *twins(5e-8)], tmp_path, "T", frozenset([records[0].key]))
+    html = (tmp_path / "report.html").read_text()
+    assert "114 runs on real tasks, 20 baselines" in html
+    assert "1 of them are stale" in html
+    assert "hypercleaning (train=1000, validation=1000): 0 of 1" in html
+
+
 def test_the_pareto_front():
     line = [Line("krmd", K, 100, False) for K in (1, 5, 25, 50)]
     costs = dict(zip(line, (1.0, 2.0, 3.0, 3.0)))
