@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import backends
 from backends.hypergradient import METHODS
 from bench import crosscheck as cross
-from bench import golden, plugins, stamp
+from bench import estimate, golden, plugins, stamp
 from bench.account import account
 from bench.cell import Cell
 from bench.compare import compare
@@ -188,8 +188,8 @@ def _print_statuses(records: list[Record]) -> None:
 
 def _dry_run(expanded: Expanded, store: Store) -> None:
     cells, _ = _missing(expanded, store, False, False)
-    seconds = sum(_estimate(c) for c in cells)
-    memory = max((_bytes(c) for c in cells), default=0)
+    seconds = sum(estimate.seconds(c) for c in cells)
+    memory = max((estimate.memory(c) for c in cells), default=0)
     console.print(f"{expanded.title}", markup=False)
     left_out = f", {expanded.left_out} left out (K > T)" if expanded.left_out else ""
     console.print(f"cells       {len(expanded.cells)}{left_out}; {len(cells)} without a current record")
@@ -202,27 +202,6 @@ def _dry_run(expanded: Expanded, store: Store) -> None:
     console.print("data        " + (", ".join(f"{d} ({where.get(d, 'unknown')})" for d in needed) or "none"))
     for name in sorted({c.backend for c in cells}):
         console.print(f"backend     {name}: {backends.unavailable(name) or 'installed'}", markup=False)
-
-
-def _estimate(cell: Cell) -> float:
-    """Seconds, from the products of a step: 5 values, and compile time.  Good to a factor of three."""
-    n = int(cell.task_options.get("train") or 5000) * (785 if cell.task_options.get("dataset") != "digits" else 65) * 10
-    flops = (4.0 * n if cell.task == "hypercleaning" else 100.0) * 2
-    passes = cell.horizon + 2 * (cell.truncation if cell.truncation is not None else cell.horizon)
-    if cell.method.endswith("fmd"):
-        passes = cell.horizon * int(cell.task_options.get("groups") or cell.task_options.get("train") or 2)
-    return 1.5 + (6 if cell.timed else 1) * passes * flops / 1.5e10
-
-
-def _bytes(cell: Cell) -> float:
-    if cell.task != "hypercleaning":
-        return 1e5
-    n, features = (
-        int(cell.task_options.get("train") or 5000),
-        785 if cell.task_options.get("dataset") != "digits" else 65,
-    )
-    item = 8 if cell.dtype == "float64" else 4
-    return item * (2 * n * features + 20.0 * n * cell.horizon + features * 10.0 * cell.horizon)
 
 
 # status, report

@@ -18,6 +18,7 @@ from bench.claims.query import DEFAULTS
 from bench.record import Bias, Calibration, Landscape, Memory, Record, Result, Sample, Sketch, Time, Training
 from bench.store import Store
 from tasks import TASKS
+from tests import trained
 
 PAIR = ("jax", "torch")
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,8 @@ def training(backend, task, K, T, norm, exact, **given) -> Record:
     made = {
         "seeds": list(range(len(norm))), "iterations": taus, "value": ones, "norm": norm.tolist(),
         "exact_norm": exact.tolist(), "cosine": ones, "descent": ones, "lam": None,
-        "last": [[0.0, 0.0]] * len(norm), "rates": [0.1] * len(taus),
+        "last": [[0.0, 0.0]] * len(norm), "rates": [0.1] * len(taus), "bias": ones, "selected": [0] * len(norm),
+        "chosen": None, "validation": {}, "held": {}, "every_value": None, "every_norm": None, "seconds": None,
     }  # fmt: skip
     c = cell(backend, "training", task, K, horizon=T, task_options=options, settings=settings)
     return record(c, training=Training(**{**made, **given}))
@@ -224,7 +226,12 @@ GOOD = {
     "C8": good_linear_solvers,
     "C9": good_laws,
     "C10": good_toy,
+    "C11": trained.cleaning,
+    "C12": trained.interaction,
+    "C13": trained.fewshot,
+    "C14": trained.fewshot,
     "C15a": good_half,
+    "C15b": lambda b: [*trained.cleaning(b), *trained.interaction(b), *trained.fewshot(b, 2)],
 }
 
 
@@ -284,7 +291,89 @@ def cg_above(r):
     return [1.05 * (1 - s.alpha) ** r.cell.truncation for _ in s.seeds]
 
 
+def held(r, by):
+    """Its metrics with another accuracy."""
+    return {**r.training.held, "accuracy": [x + by for x in r.training.held["accuracy"]]}
+
+
+def apart(by, *Ks):
+    """Another accuracy on held-out data at these K of the long horizon."""
+    return each("training", lambda r: r.cell.truncation in Ks and r.cell.horizon >= 50, held=lambda r: held(r, by))
+
+
+def every_other(by):
+    """A seed up, a seed down: nothing is shown."""
+    return each("training", lambda r: r.cell.truncation in (5, 10), held=lambda r: held(r, by * (-1) ** r.cell.seed))
+
+
+def other_cell(r, **fields):
+    """The record under another cell."""
+    c = r.cell.model_copy(update=fields)
+    return r.model_copy(update={"cell": c, "key": c.key})
+
+
+def rate_by_K(records):
+    return [other_cell(r, settings={**r.cell.settings, "rate": 1.0 + (r.cell.truncation or 0)}) for r in records]
+
+
+def same_K_1(records):
+    """K = 1 whose loss is a seed up, a seed down."""
+    b, seeds = records[0].cell.backend, sorted({r.cell.seed for r in records})
+    fields = {"task_options": trained.CLEANING, "accuracy": 0.88}
+    made = [trained.run(b, "hypercleaning", 1, s, loss=0.4 + 0.02 * (-1) ** s, **fields) for s in seeds]
+    return [*[r for r in records if r.cell.truncation != 1], *made]
+
+
+def slow(r):
+    return r.training.seconds.model_copy(update={"median": 1.0 + 1e-3 * r.cell.seed})
+
+
+AS_ACCURATE = {
+    "a K that is worse": (apart(-0.02, 1), "refuted"),
+    "a K that is as slow": (each("training", is_(K=1), seconds=slow), "refuted"),
+    "nothing shown": (every_other(0.02), "inconclusive"),
+    "two seeds": (lambda rs: [r for r in rs if r.cell.seed < 2], "inconclusive"),
+    "no K = T": (lambda rs: [r for r in rs if r.cell.truncation not in (50, 100)], "inconclusive"),
+    "a rate for every K": (rate_by_K, "inconclusive"),
+    "in float64": (lambda rs: [other_cell(r, dtype="float64") for r in rs], "inconclusive"),
+}
+
 BREAKS = {
+    "C11": {
+        "a K that is worse": (apart(-0.02, 5), "refuted"),
+        "a K that is better": (apart(0.02, 25), "refuted"),
+        "a loss that is higher": (
+            each("training", is_(K=5), value=lambda r: [[1.1 * x for x in r.training.value[0]]]),
+            "refuted",
+        ),
+        "K = 1 is better": (
+            each("training", is_(K=1), value=lambda r: [[0.8 * x for x in r.training.value[0]]]),
+            "refuted",
+        ),
+        "K = 1 is the same": (same_K_1, "inconclusive"),
+        "nothing shown": (every_other(0.02), "inconclusive"),
+        "two seeds": (lambda rs: [r for r in rs if r.cell.seed < 2], "inconclusive"),
+        "no K = 1": (lambda rs: [r for r in rs if r.cell.truncation != 1], "inconclusive"),
+        "no K = T": (lambda rs: [r for r in rs if r.cell.truncation != 100], "inconclusive"),
+    },
+    "C12": AS_ACCURATE,
+    "C13": AS_ACCURATE,
+    "C14": {
+        "the short horizon is better": (apart(-0.05, 1, 10, 25), "refuted"),
+        "the short horizon is the same": (apart(-0.02, 1, 10, 25), "refuted"),
+        "nothing shown": (
+            each("training", is_(K=1), held=lambda r: held(r, -0.02 + 0.03 * (-1) ** r.cell.seed)),
+            "inconclusive",
+        ),
+        "two seeds": (lambda rs: [r for r in rs if r.cell.seed < 2], "inconclusive"),
+        "no short horizon": (lambda rs: [r for r in rs if r.cell.horizon == 50], "inconclusive"),
+    },
+    "C15b": {
+        "most are worse": (apart(-0.03, 1, 5), "refuted"),
+        "most are better": (apart(0.03, 1, 5), "inconclusive"),
+        "one problem alone": (lambda rs: [r for r in rs if r.cell.task == "hypercleaning"], "inconclusive"),
+        "two seeds": (lambda rs: [r for r in rs if r.cell.seed < 2], "inconclusive"),
+    },
     "C1": {
         "α doubled": (each("sample", is_(), alpha=lambda r: 2 * r.sample.alpha), "refuted"),
         "K one too large": (lambda rs: other_K(rs, 1), "refuted"),
@@ -486,7 +575,7 @@ def test_a_planted_break_is_seen(id_, name):
 
 def test_every_claim_has_records_and_breaks():
     assert set(BREAKS) == set(GOOD) == set(BY_ID)
-    assert len({c.figure for c in CLAIMS}) == 8
+    assert len({c.figure for c in CLAIMS}) == 13
     assert all(c.tag in ("paper", "restated", "computed") for c in CLAIMS)
 
 
@@ -513,6 +602,41 @@ def test_records_that_are_not_ok_count_for_nothing(id_):
     found, reason = verdict(id_, bad)
     assert found == "inconclusive"
     assert reason == f"no records; left out: {len(bad)} diverged"
+
+
+def test_theory_reads_no_run_on_real_data():
+    real = [other_cell(r, dtype="float64") for r in both(trained.cleaning)]
+    for claim in ("C2", "C2′", "C3", "C4", "C5", "C6", "C10"):
+        found = BY_ID[claim].judge([*both(GOOD[claim]), *real])
+        assert found == BY_ID[claim].judge(both(GOOD[claim]))
+    assert BY_ID["C5"].judge(real).reason == "no records"
+
+
+def test_claims_of_training_read_the_settings_that_most_runs_share():
+    """A sweep of one seed at another rate, with other verdicts, does not count."""
+    sweep = [
+        other_cell(r, settings={**r.cell.settings, "rate": 3.0})
+        for b in PAIR
+        for r in apart(-0.1, 5, 25)(trained.cleaning(b, 1))
+    ]
+    assert verdict("C11", [*both(trained.cleaning), *sweep])[0] == "reproduced"
+    found = BY_ID["C11"].judge([*both(trained.cleaning), *sweep]).findings["jax"]
+    assert not {r.key for r in sweep} & set(found.used)
+    assert len(found.used) == 20
+
+
+def test_a_stash_is_no_seed_of_its_own():
+    twice = [
+        other_cell(r, method_options={**r.cell.method_options, "stash": "residuals"}) for r in both(trained.cleaning)
+    ]
+    found = BY_ID["C11"].judge([*both(trained.cleaning), *twice]).findings["jax"]
+    assert found.statistic.interval.n == 5
+
+
+def test_an_interval_is_over_seeds():
+    found = BY_ID["C13"].judge(both(trained.fewshot)).findings["jax"].statistic
+    assert (found.unit, found.interval.n) == ("seed", 5)
+    assert found.interval.low <= found.value <= found.interval.high
 
 
 def test_local_bound_of_a_tail():

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as entry
+from bench import estimate
+from tests import trained
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = """title = "t"
@@ -142,6 +144,29 @@ def test_a_good_sweep_can_be_looked_at_first(monkeypatch, capsys, tmp_path):
     assert code == 0
     assert "cells       1" in out
     assert not (tmp_path / "out").exists()
+
+
+def test_the_estimate_counts_upper_iterations():
+    """Three times as long is three times as dear; dF and metrics at every E-th cost something; K does."""
+
+    def seconds(K=5, task="hypercleaning", **settings):
+        settings = {"iterations": 300, "rate": 0.1, "every": 300, **settings}
+        options = {} if task == "fewshot" else {"train": 1000}
+        return estimate.seconds(trained.cell("jax", task, K, settings=settings, task_options=options)) - estimate.START
+
+    assert seconds(iterations=900, every=900) == pytest.approx(3 * seconds(), rel=0.1)
+    assert seconds(every=10) > 1.2 * seconds()
+    assert 2 < seconds(100) / seconds(1) < 3
+    assert seconds(task="fewshot", every=30) > 1.5 * seconds(task="fewshot")  # 700 held-out episodes
+    one = estimate.seconds(trained.cell("jax", "hypercleaning", 5, kind="hypergradient", settings={}))
+    assert one < estimate.seconds(trained.cell("jax", "hypercleaning", 5))
+
+
+def test_the_estimate_is_of_the_right_size():
+    """300 iterations at 1000 examples took 31 to 56 s for K = 1 and 62 to 100 s for K = 100 on one core."""
+    for K, took in ((1, 42.0), (100, 80.0)):
+        found = estimate.seconds(trained.cell("jax", "hypercleaning", K, task_options=trained.CLEANING))
+        assert took / 3 < found < 3 * took
 
 
 @pytest.mark.parametrize("command", ["methods", "tasks", "--help", "--version"])

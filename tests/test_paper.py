@@ -12,6 +12,7 @@ from bench.errors import UserError
 from bench.report import reference
 from bench.runner import Runner
 from tasks import TASKS
+from tests import trained
 
 # Typed from PAPER.md, not from the file.
 TYPED = {
@@ -98,10 +99,42 @@ def test_what_the_schema_does_not_know_is_refused(tmp_path, line, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", reference.PAPER)
+@pytest.mark.parametrize("name", [name for name in reference.PAPER if name in TASKS])
 def test_the_paper_s_sizes_are_the_tasks_defaults(name):
-    sizes = {k: v for k, v in reference.PAPER[name].items() if k != "horizon"}
-    assert sizes == {f.name: f.default for f in dataclasses.fields(TASKS[name])}
+    sizes, is_open = {k: v for k, v in reference.PAPER[name].items() if k != "horizon"}, reference.OPEN.get(name, ())
+    assert sizes == {f.name: f.default for f in dataclasses.fields(TASKS[name]) if f.name not in is_open}
+    assert set(is_open) <= {f.name for f in dataclasses.fields(TASKS[name])}
+
+
+def test_runs_stand_beside_the_paper_s():
+    """At the paper's size alone, each K beside its row, with its own number of upper iterations."""
+    full = [trained.run("jax", "hypercleaning", K, s, accuracy=0.87 + 1e-4 * K) for K in (5, 100) for s in range(3)]
+    small = [trained.run("jax", "hypercleaning", 25, task_options=trained.CLEANING)]
+    made = reference.table([*full, *small])
+    rows = made.rows[made.rows.table == "hypercleaning"].set_index(["row", "quantity"])
+    assert rows.loc[("K = 5", "test accuracy"), "ours"] == pytest.approx(87.05)
+    assert rows.loc[("K = 100", "test accuracy"), "ours − paper"] == pytest.approx(88.0 - 88.33)
+    assert rows.loc[("K = 100", "validation loss"), "ours"] == pytest.approx(0.4)
+    assert rows.loc[("K = 5", "F1"), "records"] == 3
+    assert rows.loc[("K = 5", "F1"), "ours after (upper iterations)"] == "300"
+    assert rows.loc[("K = 25", "F1"), "ours"] == "not measured yet"
+    assert (rows.tag == "recalled").all()
+    assert rows.paper.str.endswith("†").all()
+    assert "as recalled, not checked against the PDF" in made.caption
+
+
+def test_rows_of_interaction_and_few_shot():
+    records = [*trained.interaction("jax"), *trained.fewshot("jax", 2)]
+    many = {"task_options": trained.FEWSHOT, "settings": {**trained.SETTINGS, "iterations": 15000}}
+    records.append(trained.run("jax", "fewshot", 10, horizon=50, accuracy=0.99, **many))
+    rows = reference.table(records).rows.set_index(["row", "quantity"])
+    assert rows.loc[("RMD (100)", "accuracy"), "ours"] == pytest.approx(50.0, abs=0.1)  # and not that of C = 0
+    assert rows.loc[("5-RMD", "upper iterations"), "ours"] == 200
+    assert rows.loc[("10-RMD, 5k", "time"), "ours"] == pytest.approx(0.11, abs=1e-3)
+    assert rows.loc[("RMD (50), 5k", "upper iterations"), "ours"] == 300
+    assert rows.loc[("1-RMD, 15k", "accuracy"), "ours"] == "not measured yet"
+    assert rows.loc[("10-RMD, 15k", "accuracy"), "ours"] == pytest.approx(99.0)
+    assert rows.loc[("short horizon, 15k", "accuracy"), "ours"] == "not measured yet"
 
 
 def _toy(**changes):

@@ -7,13 +7,14 @@ convergence   C3, C4, C5, C6
 implicit      C7, C8
 cost          C9, C15a
 toy           C10
+training      C11, C12, C13, C14, C15b
 draw          their figures
 page          claims.json and claims.html
 """
 
 from __future__ import annotations
 
-from bench.claims import bias, convergence, cost, descent, implicit, toy
+from bench.claims import bias, convergence, cost, descent, implicit, toy, training
 from bench.claims.protocol import Claim, Finding, Judged, Statistic
 from bench.record import Record
 
@@ -31,7 +32,12 @@ CLAIMS: tuple[Claim, ...] = (
     implicit.C8,
     cost.C9,
     toy.C10,
+    training.C11,
+    training.C12,
+    training.C13,
+    training.C14,
     cost.C15a,
+    training.C15b,
 )
 
 

@@ -40,11 +40,13 @@ def problem(cell: Cell) -> tuple[str, str, int, int]:
 
 
 def is_kind(kind: Kind, *methods: str, task: str | None = None) -> Callable[[Record], bool]:
-    """Float64 records of a kind, of these methods and of a task; K is a number from 1 in all of them."""
+    """Float64 records of a kind, of these methods and of a task; K is a number from 1 in all of them.  What has been
+    trained on real data is not theory's."""
 
     def wanted(r: Record) -> bool:
         c = r.cell
         right = c.kind == kind and c.dtype == "float64" and (task is None or c.task == task)
+        right = right and not (r.training is not None and r.training.held)
         return right and c.method in methods and (c.truncation or 0) >= 1
 
     return wanted

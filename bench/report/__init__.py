@@ -4,6 +4,11 @@ frame      records as one pandas table
 tables     what a reader looks up: cells, certificates, counts, memory, the toy, failures
 speed      ours against native idioms and floors
 reference  ours beside the paper's numbers
+runs       training on real tasks: what a run is, what is compared with what
+training   its tables: runs, the upper rate, baselines, both frameworks' trajectories
+pareto     which K, at what cost, for which loss of accuracy: the first figure
+curves     along upper iterations and time, for each K
+interaction  the learned interaction of classes
 figures    what a reader looks at
 budget     K-RMD, Neumann and CG at equal calls, bytes and time
 style      colours, markers and line styles that also work in black and white
@@ -16,7 +21,19 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.record import Record
-from bench.report import figures, page, reference, scaling, speed, table, tables
+from bench.report import (
+    curves,
+    figures,
+    interaction,
+    page,
+    pareto,
+    reference,
+    scaling,
+    speed,
+    table,
+    tables,
+    training,
+)
 from bench.report.frame import frame, landscapes
 
 
@@ -26,6 +43,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
     made = [
         speed.table(records),
         reference.table(records),
+        *training.tables(records, stale),
         *scaling.tables(rows),
         *tables.every(rows, landscapes(records)),
     ]
@@ -35,7 +53,13 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
 def figures_of(records: list[Record]) -> list[figures.Picture]:
     """All figures that these records can fill."""
     rows = frame(records)
-    return [*figures.every(rows, records), *scaling.figures(rows)]
+    return [
+        *pareto.figures(records),
+        *curves.figures(records),
+        *interaction.figures(records),
+        *figures.every(rows, records),
+        *scaling.figures(rows),
+    ]
 
 
 def write(records: list[Record], folder: Path, title: str, stale: frozenset[str]) -> list[Path]:

@@ -19,6 +19,18 @@ _METHODS = {
 _GUEST = ("#CC79A7", "X")
 _LINES = {"jax": "-", "torch": "--", "torch:compiled": ":"}
 
+# Lines that differ in K alone.
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    {"color": "#009E73", "marker": "^", "linestyle": "-."},
+    {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
+    {"color": "#E69F00", "marker": "v", "linestyle": (0, (6, 1.5))},
+    {"color": "#000000", "marker": "P", "linestyle": (0, (3, 1, 1, 1))},
+    {"color": "#56B4E9", "marker": "X", "linestyle": (0, (1, 1))},
+    {"color": "#777777", "marker": "*", "linestyle": (0, (8, 2, 2, 2))},
+)
+
 RC: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.0,

@@ -7,13 +7,14 @@ convergence   C3 – C5, C6
 implicit      C7, C8
 cost          C9, C15a
 toy           C10
+training      C11 – C14, C15b
 """
 
 from __future__ import annotations
 
 import matplotlib as mpl
 
-from bench.claims.draw import bias, convergence, cost, descent, implicit, toy
+from bench.claims.draw import bias, convergence, cost, descent, implicit, toy, training
 from bench.claims.protocol import PAIR
 from bench.record import Record
 from bench.report import style
@@ -28,6 +29,11 @@ _FIGURES = (
     cost.draw_laws,
     cost.draw_half,
     toy.draw,
+    training.draw_cleaning,
+    training.draw_interaction,
+    training.draw_fewshot,
+    training.draw_horizons,
+    training.draw_comparable,
 )
 
 

@@ -11,15 +11,9 @@ from matplotlib.figure import Figure
 from bench.cell import Cell
 from bench.claims.protocol import PAIR
 from bench.record import Record
+from bench.report import style
 
-LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    {"color": "#D55E00", "marker": "s", "linestyle": "--"},
-    {"color": "#009E73", "marker": "^", "linestyle": "-."},
-    {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
-    {"color": "#E69F00", "marker": "v", "linestyle": (0, (6, 1.5))},
-    {"color": "#000000", "marker": "P", "linestyle": (0, (3, 1, 1, 1))},
-)
+LOOKS = style.LOOKS[:6]
 GUIDE: dict[str, Any] = {"color": "#555555", "linewidth": 0.8, "linestyle": "-", "zorder": 1}
 K_AXIS = "K (pull-backs of Φ)"
 

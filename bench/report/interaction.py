@@ -1,0 +1,94 @@
+"""The learned interaction of classes as a map, related classes side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from bench.record import Record
+from bench.report import runs, style
+from bench.report.figures import Picture
+from bench.report.runs import Family, Line, training_of
+
+SHOWN = 4  # K
+DECADES = 4  # of entries
+# Which of 20 superclasses each fine class of CIFAR-100 is of, in the order of its labels.
+_CIFAR100 = (
+    4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10,
+    12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16,
+    12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14,
+    13,
+)  # fmt: skip
+# Animals are bird, cat, deer, dog, frog, horse; the others are vehicles.
+SUPERCLASS: dict[str, tuple[int, ...]] = {"cifar10": (0, 0, 1, 1, 1, 1, 1, 1, 0, 0), "cifar100": _CIFAR100}
+
+
+def figures(records: list[Record]) -> list[Picture]:
+    """One figure a problem whose chosen λ was recorded."""
+    with mpl.rc_context(style.RC):
+        return [p for f in runs.families(records) if f.name.startswith("task_interaction") for p in _figures(f)]
+
+
+def matrix(chosen: list[float]) -> np.ndarray | None:
+    """C from flat λ: its upper triangle by rows, then ρ; None where the length is of no C."""
+    pairs = len(chosen) - 1
+    n = round((1 + np.sqrt(1 + 8 * max(pairs, 0))) / 2)
+    if pairs < 1 or n * (n - 1) // 2 != pairs:
+        return None
+    C = np.zeros((n, n))
+    C[np.triu_indices(n, 1)] = chosen[:-1]
+    return C + C.T
+
+
+def ordered(C: np.ndarray, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    """C with its superclasses side by side, and where one ends; as it is where they are not known."""
+    of = np.array(SUPERCLASS.get(dataset, ()))
+    if len(of) != len(C):
+        return C, np.array([], int)
+    order = np.argsort(of, kind="stable")
+    return C[np.ix_(order, order)], np.flatnonzero(np.diff(of[order])) + 1
+
+
+def _figures(family: Family) -> Iterator[Picture]:
+    found: list[tuple[Line, Record, np.ndarray]] = []
+    for line, of in family.lines.items():
+        r = min(of, key=lambda r: (r.cell.backend, r.cell.seed))
+        C = None if line.baseline else matrix(training_of(r).chosen or [])
+        if C is not None:
+            found.append((line, r, C))
+    if not found or max(C.max() for *_, C in found) <= 0:
+        return
+    found = found[:SHOWN]
+    dataset = str(found[0][1].cell.task_options.get("dataset", "cifar10"))
+    top = max(C.max() for *_, C in found)
+    figure = Figure(figsize=(3.6 * len(found) + 0.9, 4.4), layout="compressed")
+    panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
+    norm = LogNorm(top * 10.0**-DECADES, top)
+    maps = [ordered(C, dataset) for *_, C in found]
+    for ax, (line, _, C), (shown, ends) in zip(panels, found, maps):
+        ax.imshow(np.maximum(shown, top * 10.0**-DECADES), norm=norm, cmap="magma", interpolation="nearest")
+        for end in ends:
+            ax.axhline(end - 0.5, color="#FFFFFF", linewidth=0.4)
+            ax.axvline(end - 0.5, color="#FFFFFF", linewidth=0.4)
+        ax.set_title(f"{line.label(family.T)}: {(C[np.triu_indices(len(C), 1)] > 0).mean():.0%} of pairs above 0")
+        ax.set_xlabel("class, by superclass" if len(ends) else "class")
+        ax.grid(False)
+    panels[0].set_ylabel(panels[0].get_xlabel())
+    figure.colorbar(ScalarMappable(norm, "magma"), ax=list(panels), label="C of two classes", shrink=0.8)
+    one = found[0][1].cell
+    facts = f"{family.name}: T = {family.T}, seed {one.seed}, {runs.pair_of(one)}, {family.dtype}, {one.backend}"
+    figure.suptitle(facts, fontsize=9)
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"interaction-{family.name}").strip("-")
+    yield Picture(
+        stem,
+        f"The learned interaction C at the selected iteration: {facts}. Lines part superclasses; what is below "
+        f"10^-{DECADES} of the largest entry has the darkest colour.",
+        figure,
+    )

@@ -1,0 +1,248 @@
+"""Which K, at what cost, for which loss of accuracy: accuracy against time and against memory, Pareto front marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from bench import paper
+from bench.record import Record
+from bench.report import runs, style
+from bench.report.figures import Picture
+from bench.report.frame import series
+from bench.report.runs import Family, Line, grouped
+from bench.stats import Interval, interval
+
+STEM = "which-K"
+CLOSE = 0.5  # points: comparable
+ITEMSIZE = {"float32": 4, "float64": 8}
+AXES_POINTS, WIDE, HIGH = 230, 0.09, 0.035  # an axis' height in points; a label's room as shares of the axes
+ROUNDING = 1e-9
+LAW = ("krmd", "rmd")  # whose law is K iterates
+
+
+class Point(NamedTuple):
+    """A line of a family in one framework; NaN for what is not known."""
+
+    line: Line
+    framework: str
+    accuracy: Interval  # per cent, over seeds
+    seconds: float
+    memory: float  # bytes
+
+
+def figures(records: list[Record]) -> list[Picture]:
+    """The first figure of a report; none without runs that have an accuracy."""
+    found = [(f, points(f, records)) for f in runs.families(records)]
+    found = [(f, ps) for f, ps in found if ps]
+    if not found:
+        return []
+    with mpl.rc_context(style.RC):
+        return [_picture(found, records)]
+
+
+def points(family: Family, records: list[Record]) -> list[Point]:
+    """All lines of a family, framework by framework."""
+    made, bytes_of, lane = [], memory(family, records), most_timed(family)
+    for line, of in family.lines.items():
+        for framework, mine in sorted(grouped(of, lambda r: r.cell.backend).items()):
+            values = [x for r in mine if np.isfinite(x := runs.accuracy(r))]
+            timed = [s for r in mine if runs.machine(r) == lane and np.isfinite(s := runs.seconds(r))]
+            if values:
+                at = float(np.median(timed)) if timed else np.nan
+                made.append(Point(line, framework, interval(values), at, bytes_of.get((line, framework), np.nan)))
+    return made
+
+
+def most_timed(family: Family) -> str:
+    """The machine that the times of a family are read from."""
+    of = runs.one_machine(family.records)
+    return runs.machine(of[0]) if of else ""
+
+
+def memory(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
+    """Planned bytes, where the store has a hypergradient of this problem, estimator, K and framework; else the law of
+    K-RMD's and RMD's iterates, K·M·itemsize, where M is known.  One panel has one of the two."""
+    plans, laws = planned(family, records), lawful(family, records)
+    return plans if len({line for line, _ in plans}) > 1 else laws
+
+
+def planned(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
+    """The least plan among stashes and points of λ, as a user would take it."""
+    wanted = {(r.cell.backend, _estimate(r)): line for line, of in family.lines.items() for r in of}
+    found: dict[tuple[Line, str], list[float]] = {}
+    for r in records:
+        line = wanted.get((r.cell.backend, _estimate(r)))
+        right = r.status == "ok" and r.result is not None and r.cell.dtype == family.dtype
+        if line is not None and right and r.result is not None and r.result.memory.plan is not None:
+            found.setdefault((line, r.cell.backend), []).append(float(r.result.memory.plan))
+    return {key: min(values) for key, values in found.items()}
+
+
+def _estimate(r: Record) -> tuple:
+    c = r.cell
+    return runs.family_of(c), c.task_options.get("interaction"), c.horizon, series(c), c.truncation, c.device
+
+
+def lawful(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
+    M = entries(family, records)
+    if M is None:
+        return {}
+    item = ITEMSIZE[family.dtype]
+    shown = [line for line in family.lines if line.method in LAW]
+    return {
+        (line, name): float(line.pulled * M * item)
+        for line in shown
+        for name in {r.cell.backend for r in family.lines[line]}
+    }
+
+
+def entries(family: Family, records: list[Record]) -> int | None:
+    """M, from a hypergradient record of the problem, or from the paper's settings (never a recalled one)."""
+    for r in records:
+        if r.result is not None and runs.family_of(r.cell) == family.name and not runs.line_of(r.cell).baseline:
+            return r.result.sizes.get("M")
+    cell = family.records[0].cell
+    if cell.task_options.get("dataset", "mnist") != "mnist":
+        return None
+    for n in paper.numbers():
+        if n.problem == cell.task and n.row == "M" and n.kind == "settings" and n.tag != "recalled":
+            return int(n.value) if isinstance(n.value, float) else None
+    return None
+
+
+def front(costs: Mapping[Line, float], gains: Mapping[Line, float]) -> list[Line]:
+    """Those that nothing cheaper or as cheap beats, from the cheapest on."""
+    known = [line for line in costs if np.isfinite(costs[line]) and np.isfinite(gains[line])]
+    order = sorted(known, key=lambda line: (costs[line], -gains[line], line.order))
+    best, found = -np.inf, []
+    for line in order:
+        if gains[line] > best + ROUNDING:
+            best = gains[line]
+            found.append(line)
+    return found
+
+
+# drawing
+
+
+def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> Picture:
+    figure = Figure(figsize=(11.0, 0.9 + 3.7 * len(found)))
+    rows: Any = figure.subplots(len(found), 2, squeeze=False, sharey="row")
+    words = []
+    for (left, right), (family, ps) in zip(rows, found):
+        _panel(left, family, ps, {(p.line, p.framework): p.seconds for p in ps})
+        left.set_xlabel("time of one upper iteration's h (s, median)")
+        left.set_ylabel("accuracy on held-out data (%)")
+        left.set_title(_title(family), fontsize=8.5, loc="left")
+        known = {(p.line, p.framework): p.memory for p in ps}
+        is_plan = len({line for line, _ in planned(family, records)}) > 1
+        if np.isfinite(list(known.values())).any():
+            _panel(right, family, ps, {key: x / 2**20 for key, x in known.items()}, log=True)
+            what = "planned memory" if is_plan else "memory by the law of iterates, K · M · itemsize"
+            right.set_xlabel(f"{what} (MiB)")
+            right.set_ylabel("accuracy on held-out data (%)")
+            words.append(f"{family.name}: {what}")
+        else:
+            right.axis("off")
+            reason = "memory is not known:\nthe store holds no hypergradient record of this problem"
+            right.text(0.5, 0.5, reason, transform=right.transAxes, ha="center", va="center", color="#555555")
+    methods = sorted({p.line.method for _, ps in found for p in ps}, key=lambda m: Line(m, None, 1, False).order)
+    _legend(figure, methods, sorted({p.framework for _, ps in found for p in ps}))
+    figure.suptitle("Which K, at what cost, for which loss of accuracy?", fontsize=11)
+    return Picture(
+        STEM,
+        "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
+        "select, against the time of one upper iteration (left) and memory (right). Bars are 95 % intervals over seeds "
+        "(none below three seeds). The line is the exact hypergradient's accuracy, grey what is within "
+        f"{CLOSE} points of it. Ringed and joined: the Pareto front of a framework by means. {'; '.join(words)}. Times "
+        "are of one machine a problem, on which other cells may have run.",
+        figure,
+    )
+
+
+def _title(family: Family) -> str:
+    ns = sorted({len({r.cell.seed for r in of}) for of in family.lines.values()})
+    seeds = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]}–{ns[-1]}"
+    settings = sorted({runs.pair_of(r.cell) for r in family.records})
+    upper = settings[0] if len(settings) == 1 else f"{len(settings)} upper rates"
+    plural = "" if ns == [1] else "s"
+    return f"{family.name}\nT = {family.T}, {family.dtype}, {upper}, {seeds} seed{plural}, {most_timed(family)}"
+
+
+def _panel(
+    ax: Axes, family: Family, ps: list[Point], cost: Mapping[tuple[Line, str], float], log: bool = False
+) -> None:
+    shown = [p for p in ps if np.isfinite(cost[p.line, p.framework])]
+    exact = [p.accuracy.middle for p in ps if p.line == family.exact]
+    if exact:
+        middle = float(np.mean(exact))
+        ax.axhspan(middle - CLOSE, middle + CLOSE, color="#EEEEEE", zorder=0)
+        ax.axhline(middle, color="#888888", linewidth=0.8, zorder=1)
+    if log:
+        ax.set_xscale("log")
+    for name, of in _by_framework(shown).items():
+        costs = {p.line: cost[p.line, name] for p in of}
+        gains = {p.line: p.accuracy.middle for p in of}
+        best = front(costs, gains)
+        looks = {"color": "#333333", "linewidth": 1.0, "linestyle": style.framework(name, "")["linestyle"]}
+        ax.plot([costs[line] for line in best], [gains[line] for line in best], **looks, zorder=2)
+        ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
+        ax.plot([costs[line] for line in best], [gains[line] for line in best], **ring, color="#333333", zorder=2)
+        for p in of:
+            _point(ax, p, costs[p.line])
+    ax.margins(0.12, 0.15)
+    if not log:
+        ax.set_xlim(0, None)
+    _labels(ax, family, [(p, cost[p.line, p.framework]) for p in shown])
+
+
+def _by_framework(ps: Iterable[Point]) -> dict[str, list[Point]]:
+    found: dict[str, list[Point]] = {}
+    for p in sorted(ps, key=lambda p: (p.framework, p.line.order)):
+        found.setdefault(p.framework, []).append(p)
+    return found
+
+
+def _point(ax: Axes, p: Point, x: float) -> None:
+    looks: Any = style.method(p.line.method)
+    looks = looks | style.framework(p.framework, looks["color"]) | {"linestyle": "none"}
+    ax.plot([x], [p.accuracy.middle], **looks, zorder=3)
+    if p.accuracy.decided:
+        ax.vlines([x], p.accuracy.low, p.accuracy.high, color=looks["color"], linewidth=1.0, zorder=2)
+
+
+def _labels(ax: Axes, family: Family, placed: list[tuple[Point, float]]) -> None:
+    """Above the points, or below where a label beside it would be hit."""
+    to_axes = ax.transData + ax.transAxes.inverted()
+    taken: list[tuple[float, float]] = []
+    for p, x in sorted(placed, key=lambda point: (point[1], point[0].framework, point[0].line.order)):
+        u, v = to_axes.transform((x, p.accuracy.middle))
+        places = [(offset, v + offset / AXES_POINTS) for offset in (9, -15, 19, -25)]
+        offset, at = next(
+            (q for q in places if all(abs(u - a) > WIDE or abs(q[1] - b) > HIGH for a, b in taken)), places[0]
+        )
+        taken.append((u, at))
+        where: Any = {"xytext": (0, offset), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(p.line.label(family.T), (x, p.accuracy.middle), fontsize=7, zorder=4, **where)
+
+
+def _legend(figure: Figure, methods: list[str], frameworks: list[str]) -> None:
+    handles: list[Any] = []
+    for name in methods:
+        looks: Any = style.method(name) | {"linestyle": "none"}
+        handles.append(Line2D([], [], label=name, **looks))
+    for name in frameworks:
+        looks = {"color": "#333333", "marker": "o"} | style.framework(name, "#333333")
+        handles.append(Line2D([], [], label=f"{name}, its Pareto front", **looks))
+    ring: dict[str, Any] = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "linestyle": "none"}
+    handles.append(Line2D([], [], label="on the front", color="#333333", **ring))
+    handles.append(Patch(color="#EEEEEE", label=f"within {CLOSE} points of the exact hypergradient"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)

@@ -1,0 +1,236 @@
+"""The report on training: what is chosen, what is on the front, what stands in a row; reports of half a store."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import report
+from bench.report import curves, interaction, pareto, reference, runs, training
+from bench.report.runs import Line
+from bench.report.table import Table
+from tests import trained
+
+
+def swept(K, rate, loss, status="ok", optimiser="adam", seed=0):
+    settings = {**trained.SETTINGS, "rate": rate, "optimiser": optimiser}
+    return trained.run("jax", "hypercleaning", K, seed, task_options=trained.CLEANING, settings=settings, loss=loss,
+                       status=status)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def records():
+    made = []
+    for b in ("jax", "torch"):
+        made += [*trained.cleaning(b), *trained.interaction(b), *trained.fewshot(b, 2)]
+        made += [trained.planned(b, "hypercleaning", K, 31400 * K, task_options=trained.CLEANING) for K in (1, 5, 100)]
+    for s in range(5):
+        for part, accuracy in (("all", 0.80), ("clean", 0.87), ("validation", 0.90), ("both", 0.91)):
+            made.append(trained.baseline(part, s, accuracy + trained.jitter(s)))
+    made += [swept(5, 0.03, 0.42), swept(5, 0.3, 0.43), swept(5, 1.0, 0.4, status="diverged")]
+    return made
+
+
+def tables(records) -> dict[str, Table]:
+    return {t.name: t for t in report.tables_of(records)}
+
+
+def test_a_row_is_the_mean_at_the_selected_iteration(records):
+    rows = tables(records)["training"].rows
+    (row,) = rows[(rows.problem.str.startswith("hyper")) & (rows.K == 1) & (rows.framework == "torch")].to_dict(
+        "records"
+    )
+    assert (row["seeds"], row["selected"]) == (5, 200)
+    assert re.fullmatch(r"86\.00 \[85\.\d\d, 86\.\d\d\]", row["held accuracy (%)"])
+    assert row["validation loss"].startswith("0.4500 [")
+    assert row["bias at the start"].startswith("0.891")
+    assert row["bias at the end"].startswith("1.069")  # the last one, not the selected
+    assert row["s/iteration"] == pytest.approx(0.1012)
+    assert row["record"].count(";") == 4
+    few = rows[rows.problem.str.startswith("fewshot")]
+    assert few["held accuracy (%)"].str.endswith("(n = 2)").all()
+    assert (few["sd over episodes (%)"] == "5.00 (n = 2)").all()
+
+
+def test_every_run_is_in_a_table_and_every_failure_has_its_reason(records):
+    cells = tables(records)["training-cells"].rows.set_index("record")
+    mine = [r for r in records if r.cell.kind in ("training", "baseline")]
+    assert set(cells.index) == {r.key for r in mine}
+    (bad,) = cells[cells.status != "ok"].itertuples()
+    assert "‖λ‖" in bad.reason
+    stale = training.tables(records, frozenset([mine[0].key]))
+    assert next(t for t in stale if t.name == "training-cells").rows.stale.sum() == 1
+    assert (next(t for t in stale if t.name == "training").rows.marks == "stale").sum() == 1
+
+
+def rates(records):
+    return tables(records)["upper-rate"].rows.set_index("rate")
+
+
+def test_the_upper_rate_is_chosen_by_validation_loss():
+    rows = rates([swept(5, 0.03, 0.42), swept(5, 0.1, 0.40), swept(5, 0.3, 0.43)])
+    assert rows.chosen.to_dict() == {0.03: "", 0.1: "yes", 0.3: ""}
+    assert rows.loc[0.1, "inside the grid"] == "yes"
+    rows = rates([swept(5, 0.03, 0.42), swept(5, 0.1, 0.40), swept(5, 0.3, 0.39)])
+    assert rows.loc[0.3, "inside the grid"] == "no, at its end"
+    rows = rates(
+        [swept(5, 0.03, 0.42), swept(5, 0.1, 0.40), swept(5, 0.3, 0.39), swept(5, 1.0, 0.1, status="diverged")]
+    )
+    assert (rows.loc[0.3, "inside the grid"], rows.loc[1.0, "marks"]) == ("yes", "diverged")
+    other = [swept(5, 0.03, 0.42), swept(5, 0.1, 0.40), swept(5, 0.3, 0.41, optimiser="momentum")]
+    assert rates(other).loc[0.1, "inside the grid"] == "too few rates"
+
+
+def test_a_choice_is_over_the_seeds_that_all_pairs_have():
+    """Seed 1 of the better pair is worse, and no other pair has it."""
+    rows = rates([swept(5, 0.1, 0.40), swept(5, 0.1, 0.90, seed=1), swept(5, 0.03, 0.42)])
+    assert (rows.loc[0.1, "chosen"], rows.loc[0.1, "seeds"]) == ("yes", 1)
+
+
+def test_a_family_takes_the_settings_of_most_runs_then_of_least_loss():
+    few = [swept(K, 0.3, 0.1) for K in (1, 5)]
+    many = [swept(K, rate, loss) for K in (1, 5, 100) for rate, loss in ((0.1, 0.4), (1.0, 0.5))]
+    (family,) = runs.families([*few, *many])
+    assert {r.cell.settings["rate"] for r in family.records} == {0.1}
+    assert family.exact == Line("krmd", 100, 100, False)
+
+
+def test_baselines_stand_in_the_order_of_accuracy_whichever_way_it_falls(records):
+    rows = tables(records)["baselines"].rows
+    values = [float(x.partition(" ")[0]) for x in rows["held accuracy (%)"]]
+    assert values == sorted(values, reverse=True)
+    assert rows.what[0] == "baseline: both"
+    assert rows.what.iloc[-1] == "baseline: all"
+    assert rows.set_index("what").loc["baseline: clean", "over no cleaning (points)"].startswith("+7.00 [")
+    assert {"krmd, K = 1", "krmd, K = 100"} <= set(rows.what)
+
+
+def twins(by=0.0, at=5, n=20, **fields):
+    steps = [1.0 / (1 + i) for i in range(n)]
+    other = [x * (1 + by) if i == at else x for i, x in enumerate(steps)]
+    plain = {"dtype": "float64", "task_options": trained.CLEANING, **fields}
+    return [trained.run("jax", "hypercleaning", 5, steps=steps, **plain),
+            trained.run("torch", "hypercleaning", 5, steps=other, **plain)]  # fmt: skip
+
+
+def test_trajectories_of_both_frameworks():
+    def row(records):
+        return tables(records)["trajectories"].rows.to_dict("records")[0]
+
+    good = row(twins(5e-9))
+    assert (good["ok"], good["iterations compared"]) == (True, 20)
+    assert good["difference of F"] == pytest.approx(5e-9, rel=1e-3)
+    assert not row(twins(5e-8))["ok"]
+    assert row(twins(5e-8, at=25, n=40))["ok"]  # after the twentieth
+    assert not row(twins(np.nan))["ok"]
+    assert row(twins(n=7))["iterations compared"] == 7
+    assert "trajectories" not in tables(twins()[:1])
+    assert "trajectories" not in tables([trained.run(b, "hypercleaning", 5) for b in ("jax", "torch")])
+
+
+def test_the_page_says_what_was_trained(records, tmp_path):
+    report.write([*records, *twins(5e-8)], tmp_path, "T", frozenset([records[0].key]))
+    html = (tmp_path / "report.html").read_text()
+    assert "114 runs on real tasks, 20 baselines" in html
+    assert "1 of them are stale" in html
+    assert "hypercleaning (train=1000, validation=1000): 0 of 1" in html
+
+
+def test_the_pareto_front():
+    line = [Line("krmd", K, 100, False) for K in (1, 5, 25, 50)]
+    costs = dict(zip(line, (1.0, 2.0, 3.0, 3.0)))
+    assert pareto.front(costs, dict(zip(line, (1.0, 3.0, 2.0, 4.0)))) == [line[0], line[1], line[3]]
+    assert pareto.front(costs, dict(zip(line, (5.0, 3.0, 2.0, 4.0)))) == [line[0]]
+    assert pareto.front(costs, dict(zip(line, (np.nan, 3.0, 3.0, 3.0)))) == [line[1]]
+    assert pareto.front({**costs, line[0]: np.nan}, dict(zip(line, (9.0, 1.0, 1.0, 1.0)))) == [line[1]]
+
+
+def test_memory_is_a_plan_or_the_law_and_says_which(records):
+    cleaning, task, few = runs.families(records)
+    lines = {p.line.K: p.memory for p in pareto.points(cleaning, records) if p.framework == "jax"}
+    assert lines[5] == 5 * 31400
+    assert np.isnan(lines[25])  # no record of it: nothing is made up beside a plan
+    assert all(np.isnan(p.memory) for f in (task, few) for p in pareto.points(f, records))
+    (picture,) = pareto.figures(records)
+    assert "planned memory" in picture.caption
+    alone = trained.cleaning("jax")
+    (family,) = runs.families(alone)
+    assert {p.line.K: p.memory for p in pareto.points(family, alone)}[25] == 25 * 7850 * 4
+    assert "memory by the law" in pareto.figures(alone)[0].caption
+
+
+def test_the_first_figure_answers_which_K(records, tmp_path):
+    pictures = report.figures_of(records)
+    stems = [p.stem for p in pictures]
+    assert stems[0] == "which-K"
+    assert len([s for s in stems if s.startswith("training-")]) == 6
+    assert [s for s in stems if s.startswith("interaction-")]
+    for picture in pictures:
+        for ax in picture.figure.axes:
+            if ax.axison and ax.has_data() and ax.get_label() != "<colorbar>":
+                assert ax.get_xlabel(), picture.stem
+                if "interaction-" not in picture.stem:  # maps in a row share their axis
+                    assert ax.get_ylabel(), picture.stem
+    report.write(records, tmp_path, "T", frozenset())
+    html = (tmp_path / "report.html").read_text()
+    assert html.index('id="which-K"') < html.index('id="training-')
+    for r in records:
+        assert r.key in html
+
+
+def test_the_same_records_give_the_same_bytes(records, tmp_path):
+    files = [
+        {p.relative_to(folder): p.read_bytes() for p in report.write(records[::3], folder, "T", frozenset())}
+        for folder in (tmp_path / "a" / "x", tmp_path / "b" / "x")
+        if folder.mkdir(parents=True) is None
+    ]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("part", [slice(0, 1), slice(0, 7), slice(30, 45), slice(-3, None), slice(-1, None)])
+def test_half_a_store_has_a_report(records, part, tmp_path):
+    files = report.write(records[part], tmp_path, "T", frozenset())
+    assert tmp_path / "tables" / "training-cells.md" in files
+    cells = pd.read_csv(tmp_path / "tables" / "training-cells.csv")
+    assert len(cells) == len([r for r in records[part] if r.cell.kind != "hypergradient"])
+
+
+def test_a_run_without_figures_is_left_out_of_them():
+    """No time, no bias, no accuracy: a panel less, not an error."""
+    r = trained.run("jax", "hypercleaning", 5)
+    bare = r.training.model_copy(update={"seconds": None, "bias": [[None] * 4], "held": {"accuracy": [None] * 4}})
+    r = r.model_copy(update={"training": bare})
+    assert pareto.figures([r]) == []
+    (picture,) = curves.figures([r])
+    titles = {ax.get_title() for ax in picture.figure.axes}
+    assert "exact hypergradient" in titles
+    assert not [t for t in titles if "time" in t or "bias" in t or "accuracy" in t]
+
+
+def test_the_matrix_of_interactions():
+    C = interaction.matrix([1.0, 2.0, 3.0, 9.0])
+    assert C.tolist() == [[0, 1, 2], [1, 0, 3], [2, 3, 0]]
+    assert interaction.matrix([1.0, 2.0, 9.0]) is None
+    assert interaction.matrix([]) is None
+    full = np.arange(100.0).reshape(10, 10)
+    shown, ends = interaction.ordered(full, "cifar10")
+    assert ends.tolist() == [4]
+    assert shown[0, :4].tolist() == [0, 1, 8, 9]
+    assert interaction.ordered(full[:3, :3], "cifar10")[1].tolist() == []
+
+
+def test_superclasses_have_the_sizes_they_should():
+    counts = np.bincount(interaction.SUPERCLASS["cifar100"])
+    assert counts.tolist() == [5] * 20
+    assert len(interaction.SUPERCLASS["cifar10"]) == 10
+
+
+def test_theory_s_runs_are_not_in_these_tables():
+    r = trained.run("jax", "hypercleaning", 5)
+    theory = r.model_copy(update={"training": r.training.model_copy(update={"held": {}, "validation": {}})})
+    assert training.tables([theory]) == []
+    assert report.figures_of([theory]) == []
+    assert reference.table([theory]).rows.ours.eq("not measured yet").all()
