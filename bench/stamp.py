@@ -25,7 +25,13 @@ _COMMON: tuple[str, ...] = (
 )
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
 _KINDS = {"sample": ("constants",)}  # files beside the kind's own
-_TASKS = {"counterexample": ("spectrum",), "scalar": ("spectrum",)}  # a task's file imports another's
+_FILE = ("features/__init__", "features/file", "features/splits")
+_TASKS = {  # what a task's file imports of `tasks`, beside the protocol and the loaders
+    "counterexample": ("spectrum",),
+    "scalar": ("spectrum",),
+    "task_interaction": (*_FILE, "features/images", "features/patches", "features/store"),
+    "feature_decay": _FILE,
+}
 
 
 def files(cell: Cell) -> list[Path]:

@@ -7,12 +7,14 @@ from typing import Any
 
 from tasks.counterexample import Counterexample
 from tasks.doublewell import DoubleWell
+from tasks.feature_decay import FeatureDecay
 from tasks.hypercleaning import Hypercleaning
 from tasks.logistic import Logistic
 from tasks.protocol import Problem, Task, TaskError
 from tasks.quadratic import Quadratic
 from tasks.scalar import Scalar
 from tasks.spectrum import Spectrum
+from tasks.task_interaction import TaskInteraction
 
 __all__ = ["TASKS", "Problem", "Task", "TaskError"]
 
@@ -24,4 +26,6 @@ TASKS: dict[str, Callable[..., Any]] = {
     "logistic": Logistic,
     "doublewell": DoubleWell,
     "hypercleaning": Hypercleaning,
+    "task_interaction": TaskInteraction,
+    "feature_decay": FeatureDecay,
 }
