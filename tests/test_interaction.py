@@ -257,7 +257,7 @@ def test_bad_options_are_refused(tmp_path):
         ("task_interaction", {"interaction": 1}, "true or false"),
         ("task_interaction", {"start": -0.1}, "from 0"),
         ("task_interaction", {"rho": 0.0}, "from 1e-06"),
-        ("task_interaction", {"rate": -1.0}, "above 0"),
+        ("task_interaction", {"rate": -1.0}, "above 0, or 0"),
         ("feature_decay", {"classes": 1}, "from 2"),
         ("feature_decay", {"train_each": 0}, "from 1"),
         ("feature_decay", {"words": 100}, "at least 2 × classes × topical = 400"),

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def _read(path: Path) -> Arrays | None:
 def _write(path: Path, arrays: Arrays) -> None:
     """By atomic rename."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    content: dict[str, np.ndarray] = {**arrays, DIGEST: np.asarray(digest(arrays))}
+    content: dict[str, Any] = {**arrays, DIGEST: np.asarray(digest(arrays))}
     try:
         with open(temporary, "wb") as handle:
             np.savez(handle, **content)
