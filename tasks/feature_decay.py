@@ -38,8 +38,8 @@ class FeatureDecay:
                  norms: real text goes in here
     words, classes, topical    of the synthetic text
     train_each, validation_each, test_each    examples of each class, drawn by the seed
-    rate         γ
-    bound        of |λ_j|
+    rate         γ: rows have norm 1 and the curvature of the mean loss is small, .05 here
+    bound        of |λ_j|; at its upper end the decay's part of γβ is 2γ exp(bound)/(kd), .4 here
 
     points: "init" λ = 0, "informed" λ = −4 on topical words and +4 on others (synthetic text alone).
     """
@@ -51,8 +51,8 @@ class FeatureDecay:
     train_each: int = 50
     validation_each: int = 50
     test_each: int = 200
-    rate: float = 1.0
-    bound: float = 9.0
+    rate: float = 10.0
+    bound: float = 6.0
 
     points: ClassVar[tuple[str, ...]] = ("init", "informed")
     stochastic: ClassVar[bool] = False

@@ -57,7 +57,7 @@ class TaskInteraction:
                  Adam at 1e-4 on CIFAR-100 and 3e-4 on CIFAR-10 stays far from that; at 1e-3, CIFAR-100 diverges
 
     Features are centred by the mean of the training examples and scaled so that their mean squared norm is `components`
-    (or all columns).  points: "init" (C_0, ρ_0); "random" C_0 + |N(0, 1e-3)|, ρ_0.
+    (or all columns).  points: "init" (C_0, ρ_0); "random" C_0 + |N(0, s)| with s = 0.01/classes, ρ_0.
     """
 
     dataset: str = "cifar10"
@@ -166,7 +166,7 @@ class TaskInteraction:
         classes = len(self.classes().names)
         C = np.full(classes * (classes - 1) // 2, float(self.start))
         if point == "random":
-            C = C + np.abs(np.random.default_rng([11, seed, 1]).normal(0, 1e-3, len(C)))
+            C = C + np.abs(np.random.default_rng([11, seed, 1]).normal(0, 0.01 / classes, len(C)))
         return {"C": C} | rho
 
     def context(self, seed: int, index: int, horizon: int) -> tuple[Tree, Tree]:

@@ -31,7 +31,7 @@ OPTIONS = {
     "baseline": ("task_interaction", SMALL | {"interaction": False, "rho": 0.02}),
     "decay": (
         "feature_decay",
-        {"words": 60, "classes": 3, "topical": 5, "train_each": 4, "validation_each": 5, "test_each": 6},
+        {"words": 60, "classes": 3, "topical": 5, "train_each": 4, "validation_each": 5, "test_each": 6, "rate": 1.0},
     ),
 }
 
@@ -362,7 +362,8 @@ def test_features_are_deterministic_and_tell_images_apart():
 
 def test_triangle_code_by_hand():
     """One image, patch by patch."""
-    image, rng = _images(1), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, 10, 10, 3)).astype(np.uint8)
     mean, whiten = rng.standard_normal(27).astype(np.float32), rng.standard_normal((27, 27)).astype(np.float32)
     atoms = rng.standard_normal((5, 27)).astype(np.float32)
     total = np.zeros((2, 2, 5))
