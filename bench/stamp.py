@@ -28,10 +28,14 @@ _KINDS = {  # files beside the kind's own
     "sample": ("bench/constants.py",),
     "training": ("bench/upper.py", "bench/optimisers.py", "bench/checkpoint.py", "tasks/selection.py"),
 }
-_TASKS = {  # a task's file imports another's
+_FILE = ("features/__init__", "features/file", "features/splits")
+_TASKS = {  # what a task's file imports of `tasks`, beside the protocol and the loaders
     "counterexample": ("spectrum",),
     "scalar": ("spectrum",),
     "hypercleaning_l1": ("hypercleaning",),
+    "task_interaction": (*_FILE, "features/images", "features/patches", "features/store"),
+    "feature_decay": _FILE,
+    "fewshot": ("convnet", "episodes"),
 }
 
 

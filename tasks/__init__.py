@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.counterexample import Counterexample
 from tasks.doublewell import DoubleWell
+from tasks.feature_decay import FeatureDecay
 from tasks.hypercleaning import Hypercleaning
 from tasks.hypercleaning_l1 import HypercleaningL1
 from tasks.logistic import Logistic
@@ -14,6 +15,7 @@ from tasks.protocol import Problem, Task, TaskError
 from tasks.quadratic import Quadratic
 from tasks.scalar import Scalar
 from tasks.spectrum import Spectrum
+from tasks.task_interaction import TaskInteraction
 
 __all__ = ["TASKS", "Problem", "Task", "TaskError"]
 
@@ -26,4 +28,6 @@ TASKS: dict[str, Callable[..., Any]] = {
     "doublewell": DoubleWell,
     "hypercleaning": Hypercleaning,
     "hypercleaning_l1": HypercleaningL1,
+    "task_interaction": TaskInteraction,
+    "feature_decay": FeatureDecay,
 }
