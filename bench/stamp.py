@@ -25,7 +25,11 @@ _COMMON: tuple[str, ...] = (
 )
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
 _KINDS = {"sample": ("constants",)}  # files beside the kind's own
-_TASKS = {"counterexample": ("spectrum",), "scalar": ("spectrum",)}  # a task's file imports another's
+_TASKS = {
+    "counterexample": ("spectrum",),
+    "scalar": ("spectrum",),
+    "fewshot": ("convnet", "episodes"),
+}  # a task's file imports another's
 
 
 def files(cell: Cell) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.counterexample import Counterexample
 from tasks.doublewell import DoubleWell
+from tasks.fewshot import FewShot
 from tasks.hypercleaning import Hypercleaning
 from tasks.logistic import Logistic
 from tasks.protocol import Problem, Task, TaskError
@@ -24,4 +25,5 @@ TASKS: dict[str, Callable[..., Any]] = {
     "logistic": Logistic,
     "doublewell": DoubleWell,
     "hypercleaning": Hypercleaning,
+    "fewshot": FewShot,
 }
