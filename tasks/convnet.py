@@ -1,7 +1,7 @@
 """The conv net of few-shot learning, written with array operations alone.
 
-A block is a 3 × 3 convolution with padding 1 and stride 2, batch norm, and a ReLU; features are the last block's output,
-flattened.  Strides stand where other nets have max-pooling: so the source problem's net for Omniglot has it (Finn et al.
+A block is a 3 × 3 convolution with padding 1 and stride 2, batch norm, and a ReLU; features are the last output,
+flattened.  Strides stand where other nets have max-pooling: so has the source problem's net for Omniglot (Finn et al.
 2017), and the paper leaves it open.  Convolutions have no bias: batch norm would take it away again.
 
 A convolution is a product: the nine neighbours of every output pixel side by side, (…, 9·C_in) @ (9·C_in, C_out).

@@ -10,10 +10,10 @@ CE has no minimiser where the support is separable, as it is here: there is no `
 
 λ enters once, by `embed`.  With `inside` the net is run in every Φ, as the paper's timings have it: the same F and dF.
 
-Batch statistics are those of the images at hand, with no running averages, at the test too.  "apart" is the source
-problem's way (Finn et al. 2017): the support of an episode is one batch and its queries are another.  "together" takes
-the episode as one batch; its head is fitted and read under one normalisation, and Φ with the net inside has to run the
-queries as well.
+Batch statistics are those of the images at hand, an episode's own, with no running averages, at the test too: so the
+source problem has it (Finn et al. 2017).  "together" takes support and queries as one batch, so that a head is fitted
+and read under one normalisation; with the net inside, Φ has to run the queries as well.  "apart" makes two batches of
+them, as that paper's code does; with one shot the support's is then of `ways` images.  Both are transductive.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tasks.protocol import TaskError
 
 Tree = Any
 
-STATISTICS = ("apart", "together")
+STATISTICS = ("together", "apart")
 COUNTS = ("ways", "shots", "queries", "episodes", "filters", "blocks", "validation_episodes", "test_episodes", "steps")
 CHUNK = 10  # held-out episodes in one product
 SEED = 11
@@ -46,7 +46,7 @@ class FewShot:
     episodes     E, of a meta-batch
     filters, blocks    of the net
     rate         γ
-    statistics   "apart" or "together": what batch norm takes for a batch
+    statistics   "together" or "apart": what batch norm takes for a batch
     rotations    quarter turns of a training character are characters of their own; held-out ones are never turned
     inside       the net is inside Φ
     steps        T on a held-out episode, where `metrics` adapts a head to it
@@ -61,7 +61,7 @@ class FewShot:
     filters: int = 64
     blocks: int = 4
     rate: float = 0.1
-    statistics: str = "apart"
+    statistics: str = "together"
     rotations: bool = False
     inside: bool = False
     steps: int = 50
