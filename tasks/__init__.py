@@ -8,6 +8,7 @@ from typing import Any
 from tasks.counterexample import Counterexample
 from tasks.doublewell import DoubleWell
 from tasks.feature_decay import FeatureDecay
+from tasks.fewshot import FewShot
 from tasks.hypercleaning import Hypercleaning
 from tasks.hypercleaning_l1 import HypercleaningL1
 from tasks.logistic import Logistic
@@ -30,4 +31,5 @@ TASKS: dict[str, Callable[..., Any]] = {
     "hypercleaning_l1": HypercleaningL1,
     "task_interaction": TaskInteraction,
     "feature_decay": FeatureDecay,
+    "fewshot": FewShot,
 }
