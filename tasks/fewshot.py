@@ -50,7 +50,7 @@ class FewShot:
     rotations    quarter turns of a training character are characters of their own; held-out ones are never turned
     inside       the net is inside Φ
     steps        T on a held-out episode, where `metrics` adapts a head to it
-    validation_episodes, test_episodes    how many `validation` and `evaluation` give
+    validation_episodes, test_episodes    how many `selection` and `evaluation` give
     """
 
     dataset: str = "omniglot"
@@ -182,7 +182,7 @@ class FewShot:
         data = {name: array.astype(np.float64) for name, array in drawn.items()}
         return data | {"zero": np.zeros((self.episodes, self.ways, self.width + 1))}, np.arange(horizon)
 
-    def validation(self, seed: int) -> Tree:
+    def selection(self, seed: int) -> Tree:
         """Episodes of the validation pool, to choose settings by; shaped as `evaluation`."""
         return _held(self.dataset, "validation", self.validation_episodes, self.shape, seed)
 

@@ -177,7 +177,7 @@ class TaskInteraction:
     def evaluation(self, seed: int) -> Tree:
         return _held(_draw(self, seed), "test")
 
-    def validation(self, seed: int) -> Tree:
+    def selection(self, seed: int) -> Tree:
         """The validation data in the shape of `evaluation`: for choosing an iteration or a setting."""
         return _held(_draw(self, seed), "val")
 

@@ -164,7 +164,7 @@ def test_pools_of_digits_are_disjoint():
     task = _task(ways=5, queries=15)
     drawn = {
         "train": [task.context(0, i, T)[0] for i in range(5)],
-        "validation": [task.validation(0)],
+        "validation": [task.selection(0)],
         "test": [task.evaluation(0)],
     }
     for pool, sets in drawn.items():
@@ -184,7 +184,7 @@ def test_pools_of_omniglot_are_disjoint(omniglot):
     assert not alphabets[0] & alphabets[1]
     # What is drawn comes from its own pool.  A few drawings of other characters are the same picture by chance.
     task = TASKS["fewshot"](validation_episodes=20, test_episodes=20)
-    for pool, drawn in (("validation", task.validation(0)), ("test", task.evaluation(0))):
+    for pool, drawn in (("validation", task.selection(0)), ("test", task.evaluation(0))):
         assert _pictures(drawn["query"]) <= _pictures(pools[pool])
     assert all(_pictures(task.context(0, i, 1)[0]["query"]) <= _pictures(pools["train"]) for i in range(5))
 
@@ -388,7 +388,7 @@ def test_training_on_digits_learns(bk):
     """Other drawings of the classes trained on are told apart: 68 % become 93 % and more."""
     task = _task(ways=5, queries=15, filters=16, episodes=4, steps=20, validation_episodes=20)
     bk = backends.load(bk.name, "float32")
-    problem, held = task.problem(bk), bk.asarray(task.validation(0))
+    problem, held = task.problem(bk), bk.asarray(task.selection(0))
     step = bk.compile(partial(METHODS["krmd"](truncation=5), bk, problem))
     metrics = bk.compile(lambda lam, held: problem.metrics(None, lam, held))
     first = lam = bk.asarray(task.hparams(0))

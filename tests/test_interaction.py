@@ -174,7 +174,7 @@ def test_matrix_is_the_C_of_the_penalty():
 def test_metrics(bk, name):
     task = _task(name)
     problem = task.problem(bk)
-    for held in (task.evaluation(0), task.validation(0)):
+    for held in (task.evaluation(0), task.selection(0)):
         assert set(held) == {"X", "Y", "labels"}
         w = np.random.default_rng(1).standard_normal((held["Y"].shape[1], held["X"].shape[1]))
         found = problem.metrics(bk.asarray(w), bk.asarray(task.hparams(0)), bk.asarray(held))
@@ -186,7 +186,7 @@ def test_metrics(bk, name):
 def test_splits_are_balanced_disjoint_and_the_seed_s(name):
     task = _task(name)
     data, _ = task.context(0, 0, 1)
-    parts = [data["X"], task.validation(0)["X"], task.evaluation(0)["X"]]
+    parts = [data["X"], task.selection(0)["X"], task.evaluation(0)["X"]]
     assert np.array_equal(parts[1], data["X_val"])
     rows = [{row.tobytes() for row in part} for part in parts]
     assert sum(map(len, rows)) == len(set.union(*rows)) == sum(map(len, parts))
@@ -212,7 +212,7 @@ def test_noise_in_place_of_test_data_changes_nothing_else(monkeypatch, apart):
     def found() -> tuple:
         task_interaction._draw.cache_clear()
         task = TASKS["task_interaction"](dataset="cifar10", train_each=6, validation_each=5, test_each=9)
-        return task.context(3, 0, 1)[0], task.validation(3), task.evaluation(3)
+        return task.context(3, 0, 1)[0], task.selection(3), task.evaluation(3)
 
     classes = task_interaction.Classes(("a", "b", "c"), None)
     monkeypatch.setattr(task_interaction, "stratified", split)
