@@ -210,6 +210,14 @@ def test_a_run_without_figures_is_left_out_of_them():
     assert not [t for t in titles if "time" in t or "bias" in t or "accuracy" in t]
 
 
+def test_runs_for_certificates_are_not_drawn_beside_the_others(records):
+    small = [trained.run("jax", "fewshot", 5, dtype="float64", horizon=10, task_options={"filters": 4})]
+    caption = pareto.figures([*records, *small])[0].caption
+    assert caption == pareto.figures(records)[0].caption
+    assert len(curves.figures([*records, *small])) == 6
+    assert len(curves.figures(small)) == 1
+
+
 def test_the_matrix_of_interactions():
     C = interaction.matrix([1.0, 2.0, 3.0, 9.0])
     assert C.tolist() == [[0, 1, 2], [1, 0, 3], [2, 3, 0]]

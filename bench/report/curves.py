@@ -58,7 +58,7 @@ PANELS = (
 def figures(records: list[Record]) -> list[Picture]:
     """One figure a problem and framework."""
     with mpl.rc_context(style.RC):
-        return [p for family in runs.families(records) for p in _figures(family)]
+        return [p for family in runs.drawn(records) for p in _figures(family)]
 
 
 def _figures(family: Family) -> Iterator[Picture]:

@@ -33,7 +33,7 @@ SUPERCLASS: dict[str, tuple[int, ...]] = {"cifar10": (0, 0, 1, 1, 1, 1, 1, 1, 0,
 def figures(records: list[Record]) -> list[Picture]:
     """One figure a problem whose chosen λ was recorded."""
     with mpl.rc_context(style.RC):
-        return [p for f in runs.families(records) if f.name.startswith("task_interaction") for p in _figures(f)]
+        return [p for f in runs.drawn(records) if f.name.startswith("task_interaction") for p in _figures(f)]
 
 
 def matrix(chosen: list[float]) -> np.ndarray | None:

@@ -40,7 +40,7 @@ class Point(NamedTuple):
 
 def figures(records: list[Record]) -> list[Picture]:
     """The first figure of a report; none without runs that have an accuracy."""
-    found = [(f, points(f, records)) for f in runs.families(records)]
+    found = [(f, points(f, records)) for f in runs.drawn(records)]
     found = [(f, ps) for f, ps in found if ps]
     if not found:
         return []

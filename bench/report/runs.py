@@ -120,6 +120,12 @@ def families(records: Iterable[Record], dtypes: tuple[str, ...] = ("float32", "f
     return [found[name] for name in sorted(found, key=_rank)]
 
 
+def drawn(records: Iterable[Record]) -> list[Family]:
+    """Those of a store that are drawn: float32, where it has any.  Short float64 runs are for certificates."""
+    found = families(records)
+    return [f for f in found if f.dtype == "float32"] or found
+
+
 def _rank(name: str) -> tuple[int, str]:
     task = name.partition(" ")[0]
     return (TASKS.index(task) if task in TASKS else len(TASKS)), name
