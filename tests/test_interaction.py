@@ -13,6 +13,7 @@ from bench import stamp
 from bench.cell import Cell
 from bench.grouping import grouping, order
 from bench.reference import flat
+from bench.report import interaction
 from bench.runner import Runner
 from tasks import TASKS, TaskError, task_interaction
 from tasks.data import DataError, load
@@ -540,6 +541,7 @@ def test_cifar(cifar, dataset, classes, groups):
     names, superclass = task.classes()
     assert len(names) == classes
     assert superclass is not None
+    assert tuple(superclass) == interaction.SUPERCLASS[dataset]
     assert len(set(superclass)) == groups
     if dataset == "cifar100":
         assert set(np.bincount(superclass)) == {5}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bench import report
+from bench.record import Time
 from bench.report import curves, interaction, pareto, reference, runs, training
 from bench.report.runs import Line
 from bench.report.table import Table
@@ -228,6 +229,54 @@ def test_the_matrix_of_interactions():
     assert ends.tolist() == [4]
     assert shown[0, :4].tolist() == [0, 1, 8, 9]
     assert interaction.ordered(full[:3, :3], "cifar10")[1].tolist() == []
+
+
+def test_a_learned_interaction_is_held_against_none_by_split():
+    made = trained.interaction("jax", 5)
+    rows = interaction.table(made).rows.set_index("K")
+    assert set(rows["splits"]) == {5}
+    assert set(rows["learned C beats C = 0"]) == {"yes"}
+    assert rows.loc[100, "gain (points)"].startswith("+3.0")
+    worse = [
+        r.model_copy(update={"cell": r.cell.model_copy(update={"task_options": trained.INTERACTION})})
+        if r.cell.task_options.get("interaction") is False
+        else r
+        for r in made
+        if r.cell.truncation in (1, 100)
+    ]
+    assert interaction.table(worse).rows.empty  # no baseline, no row
+    few = [r for r in made if r.cell.seed < 2]
+    assert set(interaction.table(few).rows["learned C beats C = 0"]) == {"too few splits"}
+
+
+def test_the_permutation_test_sees_a_planted_group():
+    animals = np.array(interaction.SUPERCLASS["cifar10"])
+    upper = np.triu_indices(10, 1)
+    inside = animals[upper[0]] == animals[upper[1]]
+    made = []
+    for s in range(3):
+        none = {**trained.INTERACTION, "interaction": False}
+        made.append(trained.run("jax", "task_interaction", 100, s, task_options=none))
+        for K, chosen in ((100, np.where(inside, 1.0, 0.01)), (5, np.where(inside, 0.01, 1.0))):
+            flat = [*chosen.tolist(), 0.1]
+            made.append(trained.run("jax", "task_interaction", K, s, task_options=trained.INTERACTION, chosen=flat))
+    rows = interaction.table(made).rows.set_index("K")
+    assert rows.loc[100, "largest p"] < 0.02
+    assert rows.loc[5, "largest p"] > 0.9
+    assert rows.loc[100, "C within"] == pytest.approx(1.0)
+
+
+def test_times_are_those_of_calls_alone_where_there_are_any():
+    made = [r for r in trained.cleaning("jax", 3) if r.cell.truncation in (5, 100)]
+    (family,) = runs.families(made)
+    assert {line.K: round(x, 2) for (line, _), x in pareto.seconds(family, made).items()} == {5: 0.11, 100: 0.2}
+    alone = []
+    for K, median in ((5, 0.02), (100, 0.03)):
+        r = trained.planned("jax", "hypercleaning", K, 1, task_options=trained.CLEANING)
+        time = Time(lane="jit", compile=1.0, warmup=0.1, values=[median], median=median, iqr_ratio=0.0, flags=[])
+        alone.append(r.model_copy(update={"result": r.result.model_copy(update={"time": time})}))
+    assert {line.K: x for (line, _), x in pareto.seconds(family, [*made, *alone]).items()} == {5: 0.02, 100: 0.03}
+    assert "alone on the machine" in "".join(ax.get_xlabel() for ax in pareto.figures([*made, *alone])[0].figure.axes)
 
 
 def test_superclasses_have_the_sizes_they_should():

@@ -8,7 +8,7 @@ runs       training on real tasks: what a run is, what is compared with what
 training   its tables: runs, the upper rate, baselines, both frameworks' trajectories
 pareto     which K, at what cost, for which loss of accuracy: the first figure
 curves     along upper iterations and time, for each K
-interaction  the learned interaction of classes
+interaction  the learned interaction of classes: its worth, its groups, its map
 figures    what a reader looks at
 budget     K-RMD, Neumann and CG at equal calls, bytes and time
 style      colours, markers and line styles that also work in black and white
@@ -44,6 +44,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
         speed.table(records),
         reference.table(records),
         *training.tables(records, stale),
+        interaction.table(records),
         *scaling.tables(rows),
         *tables.every(rows, landscapes(records)),
     ]

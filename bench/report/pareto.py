@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bench import paper
-from bench.record import Record
+from bench.record import Record, Result
 from bench.report import runs, style
 from bench.report.figures import Picture
 from bench.report.frame import series
@@ -50,15 +50,29 @@ def figures(records: list[Record]) -> list[Picture]:
 
 def points(family: Family, records: list[Record]) -> list[Point]:
     """All lines of a family, framework by framework."""
-    made, bytes_of, lane = [], memory(family, records), most_timed(family)
+    made, bytes_of, seconds_of = [], memory(family, records), seconds(family, records)
     for line, of in family.lines.items():
         for framework, mine in sorted(grouped(of, lambda r: r.cell.backend).items()):
             values = [x for r in mine if np.isfinite(x := runs.accuracy(r))]
-            timed = [s for r in mine if runs.machine(r) == lane and np.isfinite(s := runs.seconds(r))]
             if values:
-                at = float(np.median(timed)) if timed else np.nan
-                made.append(Point(line, framework, interval(values), at, bytes_of.get((line, framework), np.nan)))
+                key = line, framework
+                made.append(Point(*key, interval(values), seconds_of.get(key, np.nan), bytes_of.get(key, np.nan)))
     return made
+
+
+def seconds(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
+    """Of one h: timed alone, where the store has hypergradients of this problem; else the runs' own medians."""
+    alone = timed(family, records)
+    if several(alone):
+        return alone
+    lane = most_timed(family)
+    found: dict[tuple[Line, str], float] = {}
+    for line, of in family.lines.items():
+        for framework, mine in grouped(of, lambda r: r.cell.backend).items():
+            own = [s for r in mine if runs.machine(r) == lane and np.isfinite(s := runs.seconds(r))]
+            if own:
+                found[line, framework] = float(np.median(own))
+    return found
 
 
 def most_timed(family: Family) -> str:
@@ -71,18 +85,35 @@ def memory(family: Family, records: list[Record]) -> dict[tuple[Line, str], floa
     """Planned bytes, where the store has a hypergradient of this problem, estimator, K and framework; else the law of
     K-RMD's and RMD's iterates, K·M·itemsize, where M is known.  One panel has one of the two."""
     plans, laws = planned(family, records), lawful(family, records)
-    return plans if len({line for line, _ in plans}) > 1 else laws
+    return plans if several(plans) else laws
+
+
+def several(found: Mapping[tuple[Line, str], float]) -> bool:
+    """Is there something to compare?"""
+    return len({line for line, _ in found}) > 1
 
 
 def planned(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
     """The least plan among stashes and points of λ, as a user would take it."""
+    return _least(family, records, lambda result: result.memory.plan)
+
+
+def timed(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
+    """The least median, likewise, on the machine of most of them."""
+    return _least(family, runs.one_machine(records), lambda result: result.time and result.time.median)
+
+
+def _least(
+    family: Family, records: list[Record], figure: Callable[[Result], float | None]
+) -> dict[tuple[Line, str], float]:
     wanted = {(r.cell.backend, _estimate(r)): line for line, of in family.lines.items() for r in of}
     found: dict[tuple[Line, str], list[float]] = {}
     for r in records:
         line = wanted.get((r.cell.backend, _estimate(r)))
-        right = r.status == "ok" and r.result is not None and r.cell.dtype == family.dtype
-        if line is not None and right and r.result is not None and r.result.memory.plan is not None:
-            found.setdefault((line, r.cell.backend), []).append(float(r.result.memory.plan))
+        if line is not None and r.status == "ok" and r.result is not None and r.cell.dtype == family.dtype:
+            value = figure(r.result)
+            if value is not None:
+                found.setdefault((line, r.cell.backend), []).append(float(value))
     return {key: min(values) for key, values in found.items()}
 
 
@@ -139,11 +170,12 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
     words = []
     for (left, right), (family, ps) in zip(rows, found):
         _panel(left, family, ps, {(p.line, p.framework): p.seconds for p in ps})
-        left.set_xlabel("time of one upper iteration's h (s, median)")
+        alone = several(timed(family, records))
+        left.set_xlabel(f"time of one h (s, median{', alone on the machine' if alone else ''})")
         left.set_ylabel("accuracy on held-out data (%)")
         left.set_title(_title(family), fontsize=8.5, loc="left")
         known = {(p.line, p.framework): p.memory for p in ps}
-        is_plan = len({line for line, _ in planned(family, records)}) > 1
+        is_plan = several(planned(family, records))
         if np.isfinite(list(known.values())).any():
             _panel(right, family, ps, {key: x / 2**20 for key, x in known.items()}, log=True)
             what = "planned memory" if is_plan else "memory by the law of iterates, K · M · itemsize"
@@ -160,10 +192,10 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
     return Picture(
         STEM,
         "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
-        "select, against the time of one upper iteration (left) and memory (right). Bars are 95 % intervals over seeds "
+        "select, against the time of one hypergradient (left) and memory (right). Bars are 95 % intervals over seeds "
         "(none below three seeds). The line is the exact hypergradient's accuracy, grey what is within "
         f"{CLOSE} points of it. Ringed and joined: the Pareto front of a framework by means. {'; '.join(words)}. Times "
-        "are of one machine a problem, on which other cells may have run.",
+        "are of one machine a problem; where they are not said to be alone on it, other cells may have run.",
         figure,
     )
 
