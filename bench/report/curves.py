@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -91,7 +92,7 @@ def _picture(family: Family, framework: str, lines: dict[Line, list[Record]]) ->
     handles = [Line2D([], [], **looks[line], label=_label(line, of, family.T)) for line, of in lines.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     facts = _facts(family, framework, [r for of in lines.values() for r in of])
-    figure.suptitle(facts, fontsize=9)
+    figure.suptitle(fill(facts, 38 * columns), fontsize=9)
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"training-{family.name}-{framework}").strip("-")
     return Picture(
         stem,

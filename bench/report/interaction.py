@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -134,7 +135,7 @@ def _figures(family: Family) -> Iterator[Picture]:
     figure.colorbar(ScalarMappable(norm, "magma"), ax=list(panels), label="C of two classes", shrink=0.8)
     one = found[0][1].cell
     facts = f"{family.name}: T = {family.T}, seed {one.seed}, {runs.pair_of(one)}, {family.dtype}, {one.backend}"
-    figure.suptitle(facts, fontsize=9)
+    figure.suptitle(fill(facts, 45 * len(found) + 10), fontsize=9)
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"interaction-{family.name}").strip("-")
     yield Picture(
         stem,

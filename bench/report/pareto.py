@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench import paper
 from bench.record import Record, Result
@@ -220,6 +221,9 @@ def _panel(
         ax.axhline(middle, color="#888888", linewidth=0.8, zorder=1)
     if log:
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     for name, of in _by_framework(shown).items():
         costs = {p.line: cost[p.line, name] for p in of}
         gains = {p.line: p.accuracy.middle for p in of}
