@@ -279,6 +279,18 @@ def test_times_are_those_of_calls_alone_where_there_are_any():
     assert "alone on the machine" in "".join(ax.get_xlabel() for ax in pareto.figures([*made, *alone])[0].figure.axes)
 
 
+def test_the_table_says_what_is_comparable():
+    rows = pareto.table(trained.cleaning("jax", 5)).rows.set_index("estimator")
+    assert rows.loc[["K = 5", "K = 25"], "comparable"].tolist() == ["yes", "yes"]
+    assert rows.loc["K = 1", "comparable"] == "no"
+    assert rows.loc["K = 1", "less exact (points)"].startswith("-2.0")
+    assert rows.loc["K = 100", "less exact (points)"] == ""
+    assert rows.loc["K = 5", "one h (ms)"] == pytest.approx(105.2, rel=1e-3)
+    few = pareto.table(trained.cleaning("jax", 2)).rows.set_index("estimator")
+    assert few.loc["K = 5", "comparable"] == ""
+    assert few.loc["K = 5", "held accuracy (%)"].endswith("(n = 2)")
+
+
 def test_superclasses_have_the_sizes_they_should():
     counts = np.bincount(interaction.SUPERCLASS["cifar100"])
     assert counts.tolist() == [5] * 20

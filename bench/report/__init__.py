@@ -41,6 +41,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
     """All tables that these records can fill."""
     rows = frame(records, stale)
     made = [
+        pareto.table(records),
         speed.table(records),
         reference.table(records),
         *training.tables(records, stale),

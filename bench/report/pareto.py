@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,8 +19,9 @@ from bench.record import Record, Result
 from bench.report import runs, style
 from bench.report.figures import Picture
 from bench.report.frame import series
-from bench.report.runs import Family, Line, grouped
-from bench.stats import Interval, interval
+from bench.report.runs import Family, Line, by_seed, grouped
+from bench.report.table import Table
+from bench.stats import Interval, comparable, interval, paired
 
 STEM = "which-K"
 CLOSE = 0.5  # points: comparable
@@ -59,6 +61,50 @@ def points(family: Family, records: list[Record]) -> list[Point]:
                 key = line, framework
                 made.append(Point(*key, interval(values), seconds_of.get(key, np.nan), bytes_of.get(key, np.nan)))
     return made
+
+
+def table(records: list[Record]) -> Table:
+    """The first figure in numbers."""
+    rows = [row for family in runs.families(records) for row in _rows(family, points(family, records))]
+    return Table(
+        STEM,
+        "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
+        "select, mean over seeds with its 95 % interval, and less that of the exact hypergradient, paired by seed; "
+        f"comparable: the interval of the difference lies within ± {CLOSE} points. Time and memory of one "
+        "hypergradient, as the figure says.",
+        pd.DataFrame(rows),
+    )
+
+
+def _rows(family: Family, ps: list[Point]) -> Iterator[dict[str, Any]]:
+    for p in ps:
+        of = [r for r in family.lines[p.line] if r.cell.backend == p.framework]
+        exact = [] if family.exact is None else family.lines[family.exact]
+        own, base = (by_seed(rs, runs.accuracy) for rs in (of, [r for r in exact if r.cell.backend == p.framework]))
+        shared = sorted(own.keys() & base.keys()) if p.line != family.exact else []
+        less = paired([own[s] for s in shared], [base[s] for s in shared])
+        close = comparable([own[s] for s in shared], [base[s] for s in shared], CLOSE) if less.decided else None
+        yield {
+            "problem": family.name,
+            "estimator": p.line.label(family.T),
+            "framework": p.framework,
+            "seeds": p.accuracy.n,
+            "held accuracy (%)": _interval(p.accuracy, ""),
+            "less exact (points)": _interval(less, "+") if shared else "",
+            "comparable": "" if close is None else "yes" if close else "not shown" if _open(less) else "no",
+            "one h (ms)": 1e3 * p.seconds,
+            "memory (MiB)": p.memory / 2**20,
+        }
+
+
+def _open(less: Interval) -> bool:
+    """Does the interval reach into what is comparable?"""
+    return less.low <= CLOSE and less.high >= -CLOSE
+
+
+def _interval(i: Interval, sign: str) -> str:
+    bounds = f" [{i.low:{sign}.2f}, {i.high:{sign}.2f}]" if i.decided else f" (n = {i.n})"
+    return f"{i.middle:{sign}.2f}{bounds}"
 
 
 def seconds(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
