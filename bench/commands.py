@@ -26,6 +26,7 @@ from bench.executor import Executor
 from bench.record import Record
 from bench.store import Store, is_stale, read_cell
 from bench.sweep import Expanded, expand, narrow, presets, read
+from bench.underway import underway
 from tasks import TASKS
 from tasks import data as datasets
 
@@ -221,6 +222,9 @@ def status(folder: Path) -> int:
         have = {r.key for r in records}
         missing = [c for c in expanded.cells if c.key not in have]
         console.print(f"sweep {expanded.name}: {len(expanded.cells)} cells, {len(missing)} missing")
+        for run in underway(missing, store.folder / "cache"):
+            left = "" if run.left is None else f", about {run.left:.0f} s left"
+            console.print(f"  under way: iteration {run.done} of {run.of}{left}: {run.key}", markup=False)
     stale = [r for r in records if is_stale(r)]
     console.print(f"stale: {len(stale)}" + (" (the next run computes them again), because of" if stale else ""))
     because = Counter(file for r in stale for file in stamp.changed(r.code, r.cell))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -305,6 +307,30 @@ def test_a_killed_training_goes_on_with_its_metrics(monkeypatch, tmp_path, backe
     monkeypatch.setattr(training, "_step", step)
     resumed = Runner(tmp_path).compute(cell).training
     assert resumed.model_dump(exclude={"seconds"}) == whole.model_dump(exclude={"seconds"})
+
+
+def test_a_run_that_is_under_way_is_told(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "sweep.toml"
+    file.write_text(GOOD + "seed = [0, 1]\nsettings = { iterations = 40, rate = 0.1 }\n")
+    store = tmp_path / "out"
+    assert call(monkeypatch, capsys, "run", str(file), "--out", str(store), "--workers", "1")[0] == 0
+    record, _ = sorted((store / "records").iterdir())
+    cell = Cell.model_validate(json.loads(record.read_text())["record"]["cell"])
+    record.unlink()
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    step, calls = training._step, []
+
+    def killed(*args):
+        calls.append(1)
+        if len(calls) > 12:
+            raise Killed
+        return step(*args)
+
+    monkeypatch.setattr(training, "_step", killed)
+    with pytest.raises(Killed):
+        Runner(store / "cache").compute(cell)
+    _, out, _ = call(monkeypatch, capsys, "status", str(store))
+    assert f"under way: iteration 12 of 40, about 0 s left: {cell.key}" in out
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
