@@ -542,6 +542,7 @@ def test_cifar(cifar, dataset, classes, groups):
     assert len(names) == classes
     assert superclass is not None
     assert tuple(superclass) == interaction.SUPERCLASS[dataset]
+    assert interaction.NAMES.get(dataset, names) == names
     assert len(set(superclass)) == groups
     if dataset == "cifar100":
         assert set(np.bincount(superclass)) == {5}

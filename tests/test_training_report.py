@@ -225,7 +225,8 @@ def test_the_matrix_of_interactions():
     assert interaction.matrix([1.0, 2.0, 9.0]) is None
     assert interaction.matrix([]) is None
     full = np.arange(100.0).reshape(10, 10)
-    shown, ends = interaction.ordered(full, "cifar10")
+    shown, ends, names = interaction.ordered(full, "cifar10")
+    assert names[:4] == ["airplane", "automobile", "ship", "truck"]
     assert ends.tolist() == [4]
     assert shown[0, :4].tolist() == [0, 1, 8, 9]
     assert interaction.ordered(full[:3, :3], "cifar10")[1].tolist() == []

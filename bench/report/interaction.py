@@ -35,6 +35,11 @@ _CIFAR100 = (
 # Animals are bird, cat, deer, dog, frog, horse; the others are vehicles.
 SUPERCLASS: dict[str, tuple[int, ...]] = {"cifar10": (0, 0, 1, 1, 1, 1, 1, 1, 0, 0), "cifar100": _CIFAR100}
 
+# Few enough to be written at the axes.
+NAMES: dict[str, tuple[str, ...]] = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+}
+
 
 def figures(records: list[Record]) -> list[Picture]:
     """One figure a problem whose chosen λ was recorded."""
@@ -53,13 +58,13 @@ def matrix(chosen: list[float]) -> np.ndarray | None:
     return C + C.T
 
 
-def ordered(C: np.ndarray, dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    """C with its superclasses side by side, and where one ends; as it is where they are not known."""
-    of = np.array(SUPERCLASS.get(dataset, ()))
+def ordered(C: np.ndarray, dataset: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """C with its superclasses side by side, where one ends, and names; as it is where they are not known."""
+    of, names = np.array(SUPERCLASS.get(dataset, ())), NAMES.get(dataset, ())
     if len(of) != len(C):
-        return C, np.array([], int)
+        return C, np.array([], int), []
     order = np.argsort(of, kind="stable")
-    return C[np.ix_(order, order)], np.flatnonzero(np.diff(of[order])) + 1
+    return C[np.ix_(order, order)], np.flatnonzero(np.diff(of[order])) + 1, [names[i] for i in order if names]
 
 
 def table(records: list[Record]) -> Table:
@@ -119,17 +124,20 @@ def _figures(family: Family) -> Iterator[Picture]:
     found = found[:SHOWN]
     dataset = str(found[0][1].cell.task_options.get("dataset", "cifar10"))
     top = max(C.max() for *_, C in found)
-    figure = Figure(figsize=(3.6 * len(found) + 0.9, 4.4), layout="compressed")
+    figure = Figure(figsize=(3.6 * len(found) + 0.9, 5.3), layout="constrained")
     panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
     norm = LogNorm(top * 10.0**-DECADES, top)
     maps = [ordered(C, dataset) for *_, C in found]
-    for ax, (line, _, C), (shown, ends) in zip(panels, found, maps):
+    for ax, (line, _, C), (shown, ends, names) in zip(panels, found, maps):
         ax.imshow(np.maximum(shown, top * 10.0**-DECADES), norm=norm, cmap="magma", interpolation="nearest")
         for end in ends:
             ax.axhline(end - 0.5, color="#FFFFFF", linewidth=0.4)
             ax.axvline(end - 0.5, color="#FFFFFF", linewidth=0.4)
         ax.set_title(f"{line.label(family.T)}: {(C[np.triu_indices(len(C), 1)] > 0).mean():.0%} of pairs above 0")
         ax.set_xlabel("class, by superclass" if len(ends) else "class")
+        if names:
+            ax.set_xticks(range(len(names)), names, rotation=90)
+            ax.set_yticks(range(len(names)), names if ax is panels[0] else [""] * len(names))
         ax.grid(False)
     panels[0].set_ylabel(panels[0].get_xlabel())
     figure.colorbar(ScalarMappable(norm, "magma"), ax=list(panels), label="C of two classes", shrink=0.8)
