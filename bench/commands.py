@@ -136,6 +136,9 @@ def _run(
         f"{expanded.title}\n{len(expanded.cells)} cells{left_out}, {len(cells)} to compute → {store.folder}",
         markup=False,
     )
+    if fresh:  # what a killed run had done is not fresh either
+        for cell in cells:
+            (store.folder / "cache" / f"{cell.key}.npz").unlink(missing_ok=True)
     if cells:
         limit = int(memory_limit * 2**30) if memory_limit else None
         began = time.perf_counter()

@@ -51,7 +51,8 @@ def _call(cell: Cell, pulled: int) -> float:
     """T steps and the pull-backs, each of them as much as two steps."""
     passes = cell.horizon + 2.0 * pulled
     if cell.method.endswith("fmd"):
-        passes = cell.horizon * float(cell.task_options.get("groups") or cell.task_options.get("train") or 2)
+        N = cell.task_options.get("groups") or (_sizes(cell)[0] if cell.task == "hypercleaning" else 2)
+        passes = cell.horizon * float(N)
     if cell.task == "fewshot":
         net = 3 * _net(cell, _images(cell))
         return net * (passes if cell.task_options.get("inside") else 1) + passes * 1e-4

@@ -49,9 +49,3 @@ def grouping(C: np.ndarray, superclass: np.ndarray, permutations: int = 9999, se
         at = rng.permutation(len(C))
         hits += bool(C[at[rows], at[columns]].mean() >= observed - margin)
     return Grouping(float(observed), float(values[~same].mean()), (1 + hits) / (1 + permutations), permutations)
-
-
-def order(superclass: np.ndarray, names: tuple[str, ...] = ()) -> np.ndarray:
-    """Classes in the order of a heat map: by superclass, within one by name (or as they come)."""
-    within = np.argsort(np.argsort(np.asarray(names), kind="stable")) if names else np.arange(len(superclass))
-    return np.lexsort((within, np.asarray(superclass)))

@@ -55,6 +55,8 @@ def files(cell: Cell) -> list[Path]:
     tasks = (cell.task, *_TASKS.get(cell.task, ()))
     paths += [path for name in tasks if (path := ROOT / "tasks" / f"{name}.py").exists()]
     paths += sorted((ROOT / "tasks" / "data").glob("*.py"))
+    if cell.task_options.get("features"):  # the user's own
+        paths.append(Path(str(cell.task_options["features"])))
     if ":" in cell.method:
         paths.append(Path(cell.method.rpartition(":")[0]))
     return [path for path in paths if path.exists()]

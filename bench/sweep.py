@@ -33,7 +33,7 @@ class _Strict(BaseModel):
         return value
 
 
-TIMED = ("hypergradient", "calibration")  # the other kinds run no clock
+TIMED = ("hypergradient", "calibration")  # they need the machine alone; no other kind can be `timed`
 LISTS = ("backend", "device", "dtype", "horizon", "seed", "lam")
 
 

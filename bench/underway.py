@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench import arrays
+from bench import arrays, stamp
 from bench.cell import Cell
 
 
@@ -27,7 +27,8 @@ def underway(cells: Iterable[Cell], cache: Path) -> list[Underway]:
     for cell in cells:
         iterations = cell.settings.get("iterations")
         parts = arrays.read(cache / f"{cell.key}.npz") if cell.kind == "training" else None
-        if parts is not None and isinstance(iterations, int):
+        # Another code's is not taken up by the next run.
+        if parts is not None and isinstance(iterations, int) and str(parts["stamp"]) == stamp.stamp(cell):
             done, steps = int(parts["iteration"]), parts["steps"]
             left = (iterations - done) * float(np.median(steps[:, 2])) if len(steps) else None
             found.append(Underway(cell.key, done, iterations, left))

@@ -31,8 +31,8 @@ class FeatureDecay:
 
     The text collections that this is usually run on have to be downloaded by scikit-learn's loaders, which have no
     checksum of ours: the default is **synthetic text**, a named stand-in.  Words follow Zipf's law; each class has
-    `topical` words of its own, at odd ranks of the vocabulary, that are 4 times as likely in its documents; the others
-    say nothing.  Inputs are tf-idf (idf from the training documents), rows of norm 1.
+    `topical` words of its own, at random ranks of the frequent half, that are 4 times as likely in its documents; the
+    others say nothing.  Inputs are tf-idf (idf from the training documents), rows of norm 1.
 
     features     "": synthetic text; else the path of an .npz with X (n, d) and y (n,), used as it is but for the rows'
                  norms: real text goes in here

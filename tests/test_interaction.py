@@ -11,7 +11,7 @@ import backends
 from backends.hypergradient import METHODS
 from bench import stamp
 from bench.cell import Cell
-from bench.grouping import grouping, order
+from bench.grouping import grouping
 from bench.reference import flat
 from bench.report import interaction
 from bench.runner import Runner
@@ -480,11 +480,6 @@ def test_grouping_refuses_what_it_cannot_test():
             grouping(bad, groups)
     with pytest.raises(ValueError, match="from 1"):
         grouping(C, superclass, 0)
-
-
-def test_order_keeps_superclasses_together():
-    assert order(np.array([1, 0, 1, 0])).tolist() == [1, 3, 0, 2]
-    assert order(np.array([1, 0, 1, 0]), ("b", "d", "a", "c")).tolist() == [3, 1, 2, 0]
 
 
 # the house

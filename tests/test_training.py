@@ -227,15 +227,44 @@ CLEANING = {
 }
 
 
-def _clean(backend: str = "jax", **more):
-    cell = Cell(kind="training", task="hypercleaning", method="krmd", backend=backend, timed=False, **CLEANING | more)
-    record = Runner().compute(cell)
+FAMILIES = {
+    "hypercleaning": CLEANING,
+    "task_interaction": {
+        "horizon": 30,
+        "task_options": {"dataset": "digits", "train_each": 5, "validation_each": 10, "test_each": 20},
+        "method_options": {"truncation": 10},
+        "settings": {"iterations": 20, "rate": 0.003, "optimiser": "adam", "every": 4},
+    },
+    "fewshot": {
+        "horizon": 10,
+        "task_options": {
+            "dataset": "digits",
+            "filters": 4,
+            "blocks": 2,
+            "episodes": 2,
+            "queries": 5,
+            "steps": 10,
+            "validation_episodes": 10,
+            "test_episodes": 10,
+        },
+        "method_options": {"truncation": 5},
+        "settings": {"iterations": 20, "rate": 0.003, "optimiser": "adam", "every": 4},
+    },
+}
+
+
+def _family(task: str, backend: str = "jax", **more):
+    return Cell(kind="training", task=task, method="krmd", backend=backend, timed=False, **FAMILIES[task] | more)
+
+
+def _trained(cell: Cell, cache=None):
+    record = Runner(cache).compute(cell)
     assert (record.status, record.reason) == ("ok", "")
     return record.training
 
 
 def test_a_task_s_metrics_along_the_run():
-    t = _clean(dtype="float64")
+    t = _trained(_family("hypercleaning", dtype="float64"))
     task = TASKS["hypercleaning"](**DIGITS)
     assert set(t.validation) == set(t.held) == {"accuracy", "f1", "noise_rate"}
     assert t.held["noise_rate"] == [0.5] * 6
@@ -262,25 +291,29 @@ def test_a_task_s_metrics_along_the_run():
     assert t.held["f1"][i] == pytest.approx(2 * (marked & wrong).sum() / (marked.sum() + wrong.sum()), rel=1e-6)
 
 
-def test_held_out_data_choose_nothing(monkeypatch):
+@pytest.mark.parametrize("task", FAMILIES)
+def test_held_out_data_choose_nothing(monkeypatch, task):
     """Noise in their place changes what is measured on them and not a bit of anything else."""
-    one = _clean()
-    evaluation = TASKS["hypercleaning"].evaluation
+    one = _trained(_family(task))
+    evaluation = TASKS[task].evaluation
 
     def noise(self, seed):
         rng, held = np.random.default_rng(9), evaluation(self, seed)
-        X, labels = rng.normal(size=held["X"].shape), rng.permutation(held["labels"])
-        return held | {"X": X, "labels": labels}
+        return {
+            name: rng.normal(size=x.shape).astype(x.dtype) if x.dtype.kind == "f" and x.ndim > 1 else x
+            for name, x in held.items()
+        }
 
-    monkeypatch.setattr(TASKS["hypercleaning"], "evaluation", noise)
-    other = _clean()
+    monkeypatch.setattr(TASKS[task], "evaluation", noise)
+    other = _trained(_family(task))
     assert other.held["accuracy"] != one.held["accuracy"]
     assert other.model_dump(exclude={"held", "seconds"}) == one.model_dump(exclude={"held", "seconds"})
 
 
-def test_the_frameworks_train_one_model():
-    a, b = (_clean(name, dtype="float64") for name in ("jax", "torch"))
-    for name in ("every_value", "every_norm", "chosen", "value", "exact_norm"):
+@pytest.mark.parametrize("task", FAMILIES)
+def test_the_frameworks_train_one_model(task):
+    a, b = (_trained(_family(task, name, dtype="float64")) for name in ("jax", "torch"))
+    for name in ("every_value", "every_norm", "value", "exact_norm"):
         assert np.array(getattr(a, name)) == pytest.approx(np.array(getattr(b, name)), rel=1e-8), name
     assert a.selected == b.selected
     for name in a.held:
@@ -289,9 +322,10 @@ def test_the_frameworks_train_one_model():
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_a_killed_training_goes_on_with_its_metrics(monkeypatch, tmp_path, backend):
-    cell = Cell(kind="training", task="hypercleaning", method="krmd", backend=backend, timed=False, **CLEANING)
-    whole = Runner().compute(cell).training
+@pytest.mark.parametrize("task", FAMILIES)
+def test_a_killed_training_goes_on_with_its_metrics(monkeypatch, tmp_path, task, backend):
+    cell = _family(task, backend)
+    whole = _trained(cell)
     monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
     calls, step = [], training._step
 
@@ -305,7 +339,7 @@ def test_a_killed_training_goes_on_with_its_metrics(monkeypatch, tmp_path, backe
     with pytest.raises(Killed):
         Runner(tmp_path).compute(cell)
     monkeypatch.setattr(training, "_step", step)
-    resumed = Runner(tmp_path).compute(cell).training
+    resumed = _trained(cell, tmp_path)
     assert resumed.model_dump(exclude={"seconds"}) == whole.model_dump(exclude={"seconds"})
 
 

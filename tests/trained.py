@@ -121,5 +121,5 @@ def fewshot(b: str, seeds: int = 5) -> list[Record]:
             fields = {"accuracy": 0.95 + jitter(s, 5e-3) + own, "seconds": 0.1 + 1e-3 * K + 1e-4 * s, "horizon": 50}
             made.append(run(b, "fewshot", K, s, task_options=FEWSHOT, **fields))
         short = {"accuracy": 0.93 + jitter(s, 5e-3), "seconds": 0.05, "horizon": 5}
-        made.append(run(b, "fewshot", None, s, task_options=FEWSHOT, **short))
+        made.append(run(b, "fewshot", 5, s, task_options=FEWSHOT, **short))
     return made

@@ -90,7 +90,7 @@ def _rows(family: Family, ps: list[Point]) -> Iterator[dict[str, Any]]:
             "framework": p.framework,
             "seeds": p.accuracy.n,
             "held accuracy (%)": _interval(p.accuracy, ""),
-            "less exact (points)": _interval(less, "+") if shared else "",
+            "less exact (points)": _interval(less, "+", p.accuracy.n) if shared else "",
             "comparable": "" if close is None else "yes" if close else "not shown" if _open(less) else "no",
             "one h (ms)": 1e3 * p.seconds,
             "memory (MiB)": p.memory / 2**20,
@@ -102,9 +102,11 @@ def _open(less: Interval) -> bool:
     return less.low <= CLOSE and less.high >= -CLOSE
 
 
-def _interval(i: Interval, sign: str) -> str:
-    bounds = f" [{i.low:{sign}.2f}, {i.high:{sign}.2f}]" if i.decided else f" (n = {i.n})"
-    return f"{i.middle:{sign}.2f}{bounds}"
+def _interval(i: Interval, sign: str, seeds: int | None = None) -> str:
+    """With n where it is too small for an interval, or not the row's number of seeds."""
+    bounds = f" [{i.low:{sign}.2f}, {i.high:{sign}.2f}]" if i.decided else ""
+    n = "" if i.decided and seeds in (None, i.n) else f" (n = {i.n})"
+    return f"{i.middle:{sign}.2f}{bounds}{n}"
 
 
 def seconds(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
@@ -147,7 +149,8 @@ def planned(family: Family, records: list[Record]) -> dict[tuple[Line, str], flo
 
 def timed(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
     """The least median, likewise, on the machine of most of them."""
-    return _least(family, runs.one_machine(records), lambda result: result.time and result.time.median)
+    mine = [r for r in records if r.result is not None and runs.family_of(r.cell) == family.name]
+    return _least(family, runs.one_machine(mine), lambda result: result.time and result.time.median)
 
 
 def _least(

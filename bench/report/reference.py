@@ -91,7 +91,7 @@ def _of_the_paper(r: Record) -> bool:
     sizes = PAPER.get(r.cell.task, {})
     given = {**r.cell.task_options, "horizon": r.cell.horizon}
     given = {name: value for name, value in given.items() if name not in OPEN.get(r.cell.task, ())}
-    if r.cell.task == "fewshot" and r.cell.method == "rmd":  # a short horizon has a row of its own
+    if r.cell.task == "fewshot" and runs.line_of(r.cell).exact:  # a short horizon has a row of its own
         given["horizon"] = max(r.cell.horizon, sizes["horizon"])
     return bool(sizes) and all(sizes.get(name) == value for name, value in given.items())
 

@@ -90,8 +90,11 @@ def training_of(r: Record) -> Training:
 
 
 def family_of(cell: Cell) -> str:
-    """The task and its options, but for those that make a line."""
-    options = ", ".join(f"{k}={v}" for k, v in cell.task_options.items() if k not in WITHIN)
+    """The task and its options, but for those that make a line; λ_0 and the device, where they are not the usual."""
+    given = {k: v for k, v in cell.task_options.items() if k not in WITHIN}
+    given |= {"λ_0": cell.lam} if cell.kind == "training" and cell.lam != "init" else {}
+    given |= {"device": cell.device} if cell.device != "cpu" else {}
+    options = ", ".join(f"{k}={v}" for k, v in given.items())
     return f"{cell.task} ({options})" if options else cell.task
 
 

@@ -144,9 +144,11 @@ def _choice(pairs: dict[str, list[Record]]) -> list[dict[str, Any]]:
     ok = {name: [r for r in of if runs.is_run(r)] for name, of in pairs.items()}
     seeds = [{r.cell.seed for r in of} for of in ok.values() if of]
     common = set.intersection(*seeds) if seeds else set()
-    if common:
-        ok = {name: [r for r in of if r.cell.seed in common] for name, of in ok.items()}
-    score = {name: float(np.mean([runs.loss(r) for r in of])) for name, of in ok.items() if of}
+    shared = {name: [r for r in of if r.cell.seed in common] for name, of in ok.items()}
+    ok = shared if common else ok
+    # A pair that failed on one draw is not chosen for what it gave on the others.
+    whole = {name for name, of in pairs.items() if all(runs.is_run(r) for r in of)}
+    score = {name: float(np.mean([runs.loss(r) for r in of])) for name, of in shared.items() if of and name in whole}
     best = min(score, key=lambda name: (score[name], name), default="")
     order = sorted(pairs, key=lambda name: _where(pairs[name][0]))
     return [_rate_row(pairs[name], ok[name], name == best, _inside(name, pairs)) for name in order]
@@ -199,7 +201,7 @@ def _baselines(records: list[Record]) -> Table:
         "The same model on other data of the same draws, without hyperparameters, beside what cleaning gives: all "
         "(every training example, right or wrong), clean (those with right labels), validation (the validation data "
         "alone), both (clean and validation). In the order of held-out accuracy, whichever way it falls; differences "
-        "to no cleaning are paired by seed, in points.",
+        "to no cleaning are paired by seed, in points, and of one framework where that has it.",
         pd.DataFrame(lines),
     )
 
@@ -207,7 +209,11 @@ def _baselines(records: list[Record]) -> Table:
 def _ranked(parts: list[Record], family: runs.Family | None) -> list[dict[str, Any]]:
     """A line a part and a trained line, by accuracy."""
     found = []
-    none = {r.cell.seed: 100 * r.baseline.accuracy for r in parts if r.baseline and r.cell.settings["data"] == "all"}
+    none: dict[str, dict[int, float]] = {}
+    for r in parts:
+        if r.baseline and r.cell.settings["data"] == "all":
+            none.setdefault(r.cell.backend, {})[r.cell.seed] = 100 * r.baseline.accuracy
+    other = next(iter(none.values()), {})
     for (part, framework), of in grouped(parts, lambda r: (r.cell.settings["data"], r.cell.backend)).items():
         rates = sorted({r.baseline.rate for r in of if r.baseline})
         examples = sorted({r.baseline.examples for r in of if r.baseline})
@@ -231,7 +237,7 @@ def _ranked(parts: list[Record], family: runs.Family | None) -> list[dict[str, A
             "examples": examples,
             "chosen": words,
             "held accuracy (%)": text(values.values()),
-            "over no cleaning (points)": "" if what == "baseline: all" else _over(values, none),
+            "over no cleaning (points)": "" if what == "baseline: all" else _over(values, none.get(framework, other)),
             "record": "; ".join(r.key for r in of),
         }
         for what, framework, of, examples, words, values in found
