@@ -286,7 +286,8 @@ def claims(folders: tuple[Path, ...]) -> int:
     records = {r.key: r for folder in reversed(folders) for r in _records(folder)}
     chosen = [records[key] for key in sorted(records)]
     expanded = Store.existing(folders[0]).sweep()
-    judged, files = page.write(chosen, folders[0], expanded.title if expanded else folders[0].name)
+    title = expanded.title if expanded and len(folders) == 1 else "the paper's statements, judged from records"
+    judged, files = page.write(chosen, folders[0], title)
     for j in judged:
         console.print(f"{j.claim.id:<5} {j.verdict:<13} {j.reason}", markup=False)
     stale = sum(is_stale(r) for r in chosen)

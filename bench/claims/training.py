@@ -226,8 +226,8 @@ def _as_accurate(task: str) -> Callable[[list[Record]], Finding]:
             return nothing
         found = [c for c in every if c.difference.decided]
         timed = [(c, times(c.family, c.line)) for c in found]
-        told = "; ".join(f"{c.family.name}, {c.words}, time {_ratio(t)}" for c, t in timed)
-        told = f"against K = T, {max(c.difference.n for c in found)} seeds: {told}"
+        told = _by_family([(c, f" (time {_ratio(t)})") for c, t in timed])
+        told = f"held-out accuracy against K = T, {max(c.difference.n for c in found)} seeds: {told}"
         worst, used = min(found, key=lambda c: c.difference.middle), _used(found)
         if any(c.outcome == "worse" for c in found):
             return Finding("refuted", f"{told}: less accurate", worst.statistic, used)
@@ -241,10 +241,18 @@ def _as_accurate(task: str) -> Callable[[list[Record]], Finding]:
     return weigh
 
 
+def _by_family(found: list[tuple[Compared, str]]) -> str:
+    """`problem: K = 1 -0.10 [-0.31, +0.12], K = 5 …; problem: …`, each with what is said beside it."""
+    names = dict.fromkeys(c.family.name for c, _ in found)
+    lines = {
+        name: [f"{c.line.label(c.family.T)} {shown(c.difference)}{more}" for c, more in found if c.family.name == name]
+        for name in names
+    }
+    return "; ".join(f"{name}: {', '.join(of)}" for name, of in lines.items())
+
+
 def _ratio(t: Interval | None) -> str:
-    if t is None:
-        return "unknown"
-    return f"× {t.middle:.2f}" + (f" [{t.low:.2f}, {t.high:.2f}]" if t.decided else "")
+    return "unknown" if t is None else f"× {t.middle:.2f}"
 
 
 # C14
@@ -301,7 +309,7 @@ def _often(records: list[Record]) -> Finding:
     close, worse = (sum(c.outcome == o for c in found) for o in ("comparable", "worse"))
     decided = {c.family.name.partition(" ")[0] for c in found}
     told = f"{close} of {n} (problem, K ≤ T/{QUARTER}) comparable, {worse} worse, on {listed(sorted(decided))}: "
-    told += "; ".join(f"{c.family.name}, {c.words}" for c in found)
+    told += _by_family([(c, "") for c in found])
     statistic = Statistic("share of (problem, few K) comparable to the exact hypergradient", close / n)
     if len(decided) < PROBLEMS:
         lacks = listed(t for t in TASKS if t not in decided)

@@ -47,10 +47,13 @@ def _summary(records: list[Record], rows: Frame, tables: dict[str, Frame]) -> st
         agree = int(one.certified.sum())
         worst = f", worst of those {with_value[with_value.certified].certificate.max():.1e}" if agree else ""
         alone = len(one) - len(with_value)
-        facts.append(
-            f"certificates: {agree} of {len(with_value)} estimates agree between PyTorch and JAX in float64 to 1e-10"
-            f"{worst}" + (f"; {alone} more have no pair in float64" if alone else "")
-        )
+        if with_value.empty:
+            facts.append(f"certificates: none; {alone} estimates have no pair in float64")
+        else:
+            facts.append(
+                f"certificates: {agree} of {len(with_value)} estimates agree between PyTorch and JAX in float64 to "
+                f"1e-10{worst}" + (f"; {alone} more have no pair in float64" if alone else "")
+            )
         if "counted" in rows:
             counted = rows[rows.counted.fillna("") != ""]
             facts.append(

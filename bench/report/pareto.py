@@ -243,8 +243,8 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
         STEM,
         "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
         "select, against the time of one hypergradient (left) and memory (right). Bars are 95 % intervals over seeds "
-        "(none below three seeds). The line is the exact hypergradient's accuracy, grey what is within "
-        f"{CLOSE} points of it. Ringed and joined: the Pareto front of a framework by means. {'; '.join(words)}. Times "
+        "(none below three seeds; cut at the frame). The line is the exact hypergradient's accuracy, grey what is "
+        f"within {CLOSE} points of it. Ringed and joined: the Pareto front of a framework by means. {'; '.join(words)}. Times "
         "are of one machine a problem; where they are not said to be alone on it, other cells may have run.",
         figure,
     )
@@ -284,6 +284,9 @@ def _panel(
         for p in of:
             _point(ax, p, costs[p.line])
     ax.margins(0.12, 0.15)
+    means = [p.accuracy.middle for p in ps]
+    pad = max(2 * CLOSE, 0.2 * (max(means) - min(means)))
+    ax.set_ylim(min(means) - pad, max(means) + pad)  # one wide interval must not flatten the others
     if not log:
         ax.set_xlim(0, None)
     _labels(ax, family, [(p, cost[p.line, p.framework]) for p in shown])
