@@ -244,7 +244,7 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
         "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
         "select, against the time of one hypergradient (left) and memory (right). Bars are 95 % intervals over seeds "
         "(none below three seeds; cut at the frame). The line is the exact hypergradient's accuracy, grey what is "
-        f"within {CLOSE} points of it. Ringed and joined: the Pareto front of a framework by means. {'; '.join(words)}. "
+        f"within {CLOSE} points of it. Ringed and joined: a framework's Pareto front by means. {'; '.join(words)}. "
         "Times are of one machine a problem; where they are not said to be alone on it, other cells may have run.",
         figure,
     )
