@@ -112,6 +112,7 @@ class Executor:
     def _pool(self) -> ProcessPool:
         return ProcessPool(
             max_workers=1,
+            # pebble's annotation is narrower than its documentation
             context=multiprocessing.get_context("spawn"),  # pyright: ignore[reportArgumentType]
             initializer=_start,
             initargs=(self.threads, len(self.pools), str(self.cache), self.memory_limit),

@@ -651,7 +651,7 @@ def test_local_bound_of_a_tail():
 
 
 def test_a_rule_that_fails_is_told(monkeypatch):
-    broken = protocol.Claim("X", "", "", "paper", "", lambda r: True, lambda rs: 1 / 0)  # pyright: ignore
+    broken = protocol.Claim("X", "", "", "paper", "", lambda r: True, lambda rs: 1 / 0)  # pyright: ignore - it must fail
     j = broken.judge(good_wrong_end("jax"))
     assert j.failed
     assert j.verdict == "inconclusive"
@@ -728,7 +728,7 @@ def test_exit_codes(monkeypatch, capsys, tmp_path):
     assert code == 0
     assert re.search(r"^C2 +refuted", out, re.M)
     assert re.search(r"^C6 +inconclusive", out, re.M)
-    broken = protocol.Claim("X", "", "", "paper", "", lambda r: True, lambda rs: 1 / 0)  # pyright: ignore
+    broken = protocol.Claim("X", "", "", "paper", "", lambda r: True, lambda rs: 1 / 0)  # pyright: ignore - it must fail
     monkeypatch.setattr("bench.claims.CLAIMS", (broken,))
     assert _call(monkeypatch, capsys, "claims", str(tmp_path))[0] == 1
 

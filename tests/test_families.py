@@ -75,7 +75,7 @@ def _closed_form(case: Case, K: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     power = lambda n: (Q * (1 - d["rate"] * s) ** n) @ Q.T  # noqa: E731 - reads as the formula
     f_w = optimum + power(T) @ (d["start"] + S @ lam - optimum) - d["target"]
     f_lam = d["direct"] * (lam - d["anchor"])
-    pulled = lambda n: f_lam + d["C"].T @ (Q @ ((1 - (1 - d["rate"] * s) ** n) / s * (Q.T @ f_w)))  # noqa: E731
+    pulled = lambda n: f_lam + d["C"].T @ (Q @ ((1 - (1 - d["rate"] * s) ** n) / s * (Q.T @ f_w)))  # noqa: E731 - as above
     return pulled(K), pulled(T) + S.T @ power(T) @ f_w, f_lam + d["C"].T @ (Q @ (Q.T @ f_w / s))
 
 

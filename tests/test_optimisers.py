@@ -28,7 +28,7 @@ def _ours(name: str) -> np.ndarray:
 
 
 def _torch(name: str) -> np.ndarray:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")  # one framework alone is a supported installation
     lam = torch.ones((3, 6), dtype=torch.float64, requires_grad=True)
     rule = {
         "gd": lambda: torch.optim.SGD([lam], RATE),
@@ -44,7 +44,7 @@ def _torch(name: str) -> np.ndarray:
 
 
 def _optax(name: str) -> np.ndarray:
-    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")  # likewise
     jax.config.update("jax_enable_x64", True)
     rule = {
         "gd": lambda: optax.sgd(RATE),

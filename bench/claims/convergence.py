@@ -12,19 +12,9 @@ import numpy as np
 from scipy import stats
 
 from bench.claims.protocol import Claim, Finding, Statistic
-from bench.claims.query import (
-    K_of,
-    grouped,
-    is_kind,
-    keys,
-    listed,
-    numbers,
-    option,
-    sample_of,
-    training_of,
-    without_direct_term,
-)
+from bench.claims.query import K_of, is_kind, keys, listed, numbers, option, sample_of, without_direct_term
 from bench.record import Record
+from bench.report.runs import grouped, training_of
 from bench.stats import LEVEL, Interval, interval
 
 STOPPED, STILL = 1e-6, 1e-10  # ‖h‖ at the end, of its start: arrived, for C3, C4, C6; and for C5

@@ -10,8 +10,9 @@ import numpy as np
 
 from bench.claims.convergence import fitted
 from bench.claims.protocol import Claim, Finding, Statistic
-from bench.claims.query import K_of, grouped, keys
+from bench.claims.query import K_of, keys
 from bench.record import Calibration, Record, Result
+from bench.report.runs import grouped
 from bench.stats import Interval, interval
 
 ITERATE = 1024  # bytes: below it the framework's own bookkeeping outweighs an iterate

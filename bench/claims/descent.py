@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.claims.protocol import Claim, Finding, Statistic
-from bench.claims.query import K_of, is_kind, keys, numbers, problem, sample_of, training_of, without_direct_term
+from bench.claims.query import K_of, is_kind, keys, numbers, problem, sample_of, without_direct_term
 from bench.record import Record
+from bench.report.runs import training_of
 from bench.stats import interval
 
 LARGE_T = 0.01  # T is large where (1−γα)^T is at most this

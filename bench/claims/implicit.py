@@ -7,19 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.claims.protocol import Claim, Finding, Statistic
-from bench.claims.query import (
-    K_of,
-    grouped,
-    is_kind,
-    keys,
-    listed,
-    numbers,
-    option,
-    problem,
-    sample_of,
-    without_direct_term,
-)
+from bench.claims.query import K_of, is_kind, keys, listed, numbers, option, problem, sample_of, without_direct_term
 from bench.record import Record, Result
+from bench.report.runs import grouped
 from bench.stats import Interval, interval, paired
 
 SAME = 1e-10  # relative difference of K-RMD and Neumann at w*

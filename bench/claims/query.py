@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from bench.cell import Cell, Kind
-from bench.record import Record, Sample, Training
+from bench.record import Record, Sample
 
 # The tasks' own defaults, where a claim depends on them: claims import no task.  A test holds this table to the tasks.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -20,8 +20,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "logistic": {"start": "zero"},
     "doublewell": {"rate": 1.0},
 }
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 def option(cell: Cell, name: str) -> Any:
@@ -57,11 +55,6 @@ def sample_of(r: Record) -> Sample:
     return r.sample
 
 
-def training_of(r: Record) -> Training:
-    assert r.training is not None
-    return r.training
-
-
 def K_of(r: Record) -> int:
     assert r.cell.truncation is not None
     return r.cell.truncation
@@ -70,14 +63,6 @@ def K_of(r: Record) -> int:
 def numbers(values: Iterable[Any]) -> np.ndarray:
     """A list with None as NaN."""
     return np.array([np.nan if v is None else v for v in values], float)
-
-
-def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Records by a key, in the order of their names."""
-    made: dict[Key, list[Record]] = {}
-    for r in sorted(records, key=lambda r: r.key):
-        made.setdefault(key(r), []).append(r)
-    return made
 
 
 def keys(records: Iterable[Record]) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from bench.claims.protocol import Claim, Finding, Statistic
-from bench.claims.query import K_of, grouped, is_kind, keys, listed, training_of
+from bench.claims.query import K_of, is_kind, keys, listed
 from bench.record import Record
+from bench.report.runs import grouped, training_of
 from bench.stats import interval, paired
 
 CONVERGED = 1e-6  # ‖dF‖ of its start

@@ -8,9 +8,10 @@ import numpy as np
 
 from bench.claims.bias import C1, bound
 from bench.claims.draw.lines import LOOKS, one_framework, over_K, panels
-from bench.claims.query import K_of, grouped, listed, option, problem, sample_of
+from bench.claims.query import K_of, listed, option, problem, sample_of
 from bench.record import Record
 from bench.report.figures import Picture
+from bench.report.runs import grouped
 
 NOTHING = 1e-17  # a bias of 0 is drawn here
 MOST = 5  # lines a panel

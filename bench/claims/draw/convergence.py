@@ -6,9 +6,10 @@ import numpy as np
 
 from bench.claims.convergence import C3, C5, C6, FROM_K, KS, arrived, end, floor
 from bench.claims.draw.lines import GUIDE, LOOKS, but, one_framework, panels
-from bench.claims.query import K_of, grouped, option, training_of, without_direct_term
+from bench.claims.query import K_of, option, without_direct_term
 from bench.record import Record
 from bench.report.figures import Picture
+from bench.report.runs import grouped, training_of
 
 EXACT = 1e-12
 LEAST = 1e-18

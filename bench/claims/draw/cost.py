@@ -9,11 +9,12 @@ import numpy as np
 from bench.claims.cost import ABOUT, C9, HALF, ITEMSIZE, C15a, Half, halves, large, most_K, result_of
 from bench.claims.draw.lines import GUIDE, LOOKS, over_K, panels
 from bench.claims.protocol import PAIR
-from bench.claims.query import K_of, grouped
+from bench.claims.query import K_of
 from bench.record import Record
 from bench.report import style
 from bench.report.figures import Picture
 from bench.report.frame import problem
+from bench.report.runs import grouped
 
 KRMD = "#0072B2"
 

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 
 from bench.claims.descent import C2, LEFT_OUT, commuting, premises, ratios
 from bench.claims.draw.lines import LOOKS, but, one_framework, over_K, panels
-from bench.claims.query import K_of, grouped, numbers, problem, training_of
+from bench.claims.query import K_of, numbers, problem
 from bench.record import Record
 from bench.report.figures import Picture
+from bench.report.runs import grouped, training_of
 
 RUN_K = 1
 MARKERS = "os^DvPX*p<>h"

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 
 from bench.claims.draw.lines import GUIDE, legend, one_framework, over_K, panels
 from bench.claims.implicit import C8, OFF, at_optimum, condition, energy
-from bench.claims.query import K_of, grouped, numbers, option, sample_of
+from bench.claims.query import K_of, numbers, option, sample_of
 from bench.record import Record, Sample
 from bench.report import style
 from bench.report.figures import Picture
+from bench.report.runs import grouped
 
 METHODS = ("krmd", "neumann", "cg")
 LEAST = 1e-17

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bench.claims.draw.lines import LOOKS, one_framework, panels
-from bench.claims.query import training_of
 from bench.claims.toy import C10, CONVERGED, MINIMA, ends, race
 from bench.record import Record
 from bench.report.figures import Picture
+from bench.report.runs import training_of
 
 LEAST = 1e-16
 
