@@ -326,10 +326,8 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
         for key in keys:
             console.print(f"ONLY IN {name}  {key}", markup=False)
     for lane, ratio in found.times.items():
-        console.print(
-            f"time B/A  {lane:<26} {ratio.middle:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] over {ratio.n} cells",
-            markup=False,
-        )
+        spread = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.decided else ""
+        console.print(f"time B/A  {lane:<26} {ratio.middle:.2f}{spread} over {ratio.n} cells", markup=False)
     cells = len({d.key for d in found.differences})
     console.print(
         f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"

@@ -53,7 +53,7 @@ def test_a_row_is_the_mean_at_the_selected_iteration(records):
     assert row["record"].count(";") == 4
     few = rows[rows.problem.str.startswith("fewshot")]
     assert few["held accuracy (%)"].str.endswith("(n = 2)").all()
-    assert (few["sd over episodes (%)"] == "5.00 (n = 2)").all()
+    assert (few["± over episodes (points)"] == "0.40 (n = 2)").all()  # 1.96 · 5/√600
 
 
 def test_every_run_is_in_a_table_and_every_failure_has_its_reason(records):

@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.cell import Cell
 from bench.record import Record, Training
+from tasks.fewshot import FewShot
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -25,6 +26,7 @@ WITHIN = ("interaction", "steps")  # task options that make another line of a fa
 ORDER = ("krmd", "rmd", "fmd", "neumann", "cg")
 TASKS = ("hypercleaning", "task_interaction", "fewshot")  # in the paper's order
 POINTS = 100  # of a share
+NORMAL = 1.96  # standard deviations to either side that hold 95 %
 
 
 class Line(NamedTuple):
@@ -183,6 +185,12 @@ def accuracy(r: Record) -> float:
 def validation_accuracy(r: Record) -> float:
     """In per cent."""
     return POINTS * metric(r, "validation", "accuracy")
+
+
+def over_episodes(r: Record) -> float:
+    """± of a run's held-out accuracy over its episodes, 95 %, in points; NaN where held-out data are no episodes."""
+    number = r.cell.task_options.get("test_episodes", FewShot.test_episodes)
+    return POINTS * NORMAL * metric(r, "held", "accuracy_sd") / np.sqrt(number)
 
 
 def f1(r: Record) -> float:

@@ -55,12 +55,13 @@ def _training(records: list[Record], stale: frozenset[str]) -> Table:
     groups = grouped([r for r in records if runs.is_run(r)], lambda r: (*_lane(r), _stash(r)))
     return Table(
         "training",
-        "Upper iterations on real tasks, a line an estimator, K, framework and upper rate: means over seeds with 95 % "
-        "intervals, none below three seeds. Accuracies, losses and F1 are those at the selected iteration, the "
-        "recorded one of least validation loss; held-out data choose nothing. The validation loss is F where the task "
-        "has no other. Bias is ‖h − dF‖/‖dF‖ at the start, where λ is λ_0, and at the last recorded iteration, where "
-        "it is another number. s/iteration: one h from NumPy to NumPy, median over iterations, of one machine, on "
-        "which other cells may have run.",
+        "Upper iterations on real tasks, a line an estimator, K, framework and upper rate: means over seeds with 95 %"
+        " intervals, none below three seeds. Accuracies, losses and F1 are those at the selected iteration, the "
+        "recorded one of least validation loss; held-out data choose nothing. Few-shot's accuracy of one seed is a "
+        "mean over episodes, whose own 95 % interval is ±; the interval beside the accuracy is over seeds. The "
+        "validation loss is F where the task has no other. Bias is ‖h − dF‖/‖dF‖ at the start, where λ is λ_0, and at"
+        " the last recorded iteration, where it is another number. s/iteration: one h from NumPy to NumPy, median "
+        "over iterations, of one machine, on which other cells may have run.",
         pd.DataFrame([_run_row(groups[key], stale) for key in sorted(groups)]).dropna(axis=1, how="all"),
     )
 
@@ -90,7 +91,7 @@ def _run_row(of: list[Record], stale: frozenset[str]) -> dict[str, Any]:
         "held loss": over(lambda r: runs.metric(r, "held", "loss"), 4),
         "F1": over(runs.f1, 3),
         "noise rate": over(lambda r: runs.metric(r, "held", "noise_rate"), 3),
-        "sd over episodes (%)": over(lambda r: 100 * runs.metric(r, "held", "accuracy_sd")),
+        "± over episodes (points)": over(runs.over_episodes),
         "s/iteration": middle,
         "bias at the start": over(lambda r: _ends(r, "bias")[0], 3),
         "bias at the end": over(lambda r: _ends(r, "bias")[1], 3),
