@@ -5,7 +5,12 @@ round by round.
 
     floor: steps         one T-scan of `step`: the forward pass that every estimator runs
     floor: pull-backs    one scan of K linearisations of `step`, each pulled back: what rmd, krmd and neumann add to it
+    floor: both          one scan of K steps, each linearised where it is taken and pulled back at once: what the last
+                         K steps cost where pull-backs are kept, but for keeping them
     one step, one vjp    a single call of each: what a call costs outside a scan
+
+A pull-back alone does not need Φ's value, and a compiler leaves it out: of a softmax regression's four matrix products
+a step three are left.  Who keeps pull-backs needs the value, too, so the second floor is no floor of theirs.
 """
 
 from __future__ import annotations
@@ -65,6 +70,8 @@ def _contestants(bk: Any, problem: Any, method: Any, cell: Cell) -> Iterator[tup
     K = cell.horizon if cell.truncation is None else min(cell.truncation, cell.horizon)
     if cell.method in ("rmd", "krmd", "neumann") and K:
         yield "floor: pull-backs", partial(_pull_backs, bk, problem, K)
+    if cell.method in ("rmd", "krmd") and K:
+        yield "floor: both", partial(_steps_and_pull_backs, bk, problem, K)
 
 
 def _steps(bk: Any, problem: Any, hparams: Any, data: Any, xs: Any) -> Any:
@@ -78,9 +85,7 @@ def _pull_backs(bk: Any, problem: Any, K: int, hparams: Any, data: Any, xs: Any)
 
     The point moves with the adjoint: at a fixed one a compiler would evaluate Φ once for all K.
     """
-    theta = problem.embed(hparams, data)
-    w = problem.init(theta, data)
-    T = bk.leaves(xs)[0].shape[0]
+    theta, _, small, zero, last = _start(bk, problem, K, hparams, data, xs)
 
     def back(carry: tuple, x: Any) -> tuple:
         alpha, h = carry
@@ -88,5 +93,26 @@ def _pull_backs(bk: Any, problem: Any, K: int, hparams: Any, data: Any, xs: Any)
         A_alpha, B_alpha = pull(alpha)
         return (A_alpha, bk.map(lambda a, b: a + b, h, B_alpha)), None
 
+    return bk.scan(back, (small, zero), last, length=K)[0]
+
+
+def _steps_and_pull_backs(bk: Any, problem: Any, K: int, hparams: Any, data: Any, xs: Any) -> Any:
+    """K steps of Φ, each linearised at its w and pulled back once."""
+    theta, w, small, zero, last = _start(bk, problem, K, hparams, data, xs)
+
+    def both(carry: tuple, x: Any) -> tuple:
+        w, alpha, h = carry
+        w, pull = bk.vjp(lambda w, theta: problem.step(w, theta, data, x), w, theta)
+        A_alpha, B_alpha = pull(alpha)
+        return (w, A_alpha, bk.map(lambda a, b: a + b, h, B_alpha)), None
+
+    return bk.scan(both, (w, small, zero), last, length=K)[0]
+
+
+def _start(bk: Any, problem: Any, K: int, hparams: Any, data: Any, xs: Any) -> tuple:
+    """θ, w_0, an adjoint, h = 0 and the last K of xs."""
+    theta = problem.embed(hparams, data)
+    w = problem.init(theta, data)
+    T = bk.leaves(xs)[0].shape[0]
     small = bk.map(lambda leaf: leaf + 0.01, w)
-    return bk.scan(back, (small, bk.map(lambda leaf: 0 * leaf, theta)), tail(bk, xs, T - K), length=K)[0]
+    return theta, w, small, bk.map(lambda leaf: 0 * leaf, theta), tail(bk, xs, T - K)
