@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.cell import Cell
 from bench.record import Record
 from bench.report import runs
 from bench.report.frame import problem
@@ -42,6 +43,15 @@ def _upper(r: Record) -> dict[str, Any]:
     return {"optimiser": s.get("optimiser", "gd"), "rate": s.get("rate"), "upper iterations": s.get("iterations")}
 
 
+def _estimator(c: Cell) -> dict[str, Any]:
+    return {
+        "problem": problem(c),
+        "method": c.method,
+        "K": np.nan if c.truncation is None else c.truncation,
+        "T": c.horizon,
+    }
+
+
 def _lane(r: Record) -> tuple:
     c = r.cell
     return problem(c), -c.horizon, runs.line_of(c).order, c.backend, c.device, c.dtype, runs.settings_of(c)
@@ -74,10 +84,7 @@ def _run_row(of: list[Record], stale: frozenset[str]) -> dict[str, Any]:
         return text(map(value, of), digits) or np.nan
 
     return {
-        "problem": problem(c),
-        "method": c.method,
-        "K": np.nan if c.truncation is None else c.truncation,
-        "T": c.horizon,
+        **_estimator(c),
         "framework": c.backend,
         "device": c.device,
         "dtype": c.dtype,
@@ -170,10 +177,7 @@ def _rate_row(of: list[Record], ok: list[Record], best: bool, inside: bool | Non
     c = of[0].cell
     statuses = sorted({r.status for r in of if r.status != "ok"})
     return {
-        "problem": problem(c),
-        "method": c.method,
-        "K": np.nan if c.truncation is None else c.truncation,
-        "T": c.horizon,
+        **_estimator(c),
         "framework": c.backend,
         "dtype": c.dtype,
         **_upper(of[0]),
@@ -281,10 +285,7 @@ def _apart(a: Record, b: Record) -> dict[str, Any]:
     F = _largest(*((training_of(r).every_value or [])[:n] for r in (a, b)))
     h = _largest(*((training_of(r).every_norm or [])[:n] for r in (a, b)))
     return {
-        "problem": problem(c),
-        "method": c.method,
-        "K": np.nan if c.truncation is None else c.truncation,
-        "T": c.horizon,
+        **_estimator(c),
         **_upper(a),
         "seed": c.seed,
         "iterations compared": n,
@@ -325,10 +326,8 @@ def _cell(r: Record, stale: bool) -> dict[str, Any]:
     held = runs.accuracy(r) if run else 100 * r.baseline.accuracy if r.baseline is not None else np.nan
     return {
         "kind": c.kind,
-        "problem": problem(c),
-        "method": c.method if c.kind == "training" else f"data={c.settings.get('data')}",
-        "K": np.nan if c.truncation is None else c.truncation,
-        "T": c.horizon,
+        **_estimator(c),
+        **({} if c.kind == "training" else {"method": f"data={c.settings.get('data')}"}),
         "framework": c.backend,
         "device": c.device,
         "dtype": c.dtype,
