@@ -218,9 +218,10 @@ def status(folder: Path) -> int:
 
     Example: python -m bench status results/runs/quick
     """
-    store, records = Store.existing(folder), _records(folder)
-    _print_statuses(records)
+    store = Store.existing(folder)
     expanded = store.sweep()
+    records = _records(folder) if expanded is None else _loaded(folder)  # a first cell may still be under way
+    _print_statuses(records)
     if expanded is not None:
         have = {r.key for r in records}
         missing = [c for c in expanded.cells if c.key not in have]
@@ -235,7 +236,8 @@ def status(folder: Path) -> int:
         console.print(f"  {n} × {file} has changed", markup=False)
     for machine in sorted({_machine(r) for r in records}):
         console.print(f"machine: {machine}", markup=False)
-    _print_account(records)
+    if records:
+        _print_account(records)
     return 0
 
 
@@ -353,12 +355,18 @@ def golden_vectors(folder: Path, backend: str) -> int:
 
 
 def _records(folder: Path) -> list[Record]:
-    """The records of a folder, which must hold some; bad files are set aside with a warning."""
+    """The records of a folder, which must hold some."""
+    records = _loaded(folder)
+    if not records:
+        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
+    return records
+
+
+def _loaded(folder: Path) -> list[Record]:
+    """The records of a folder; bad files are set aside with a warning."""
     records, complaints = Store.existing(folder).load()
     for line in complaints:
         console.print(f"warning: {line}", markup=False)
-    if not records:
-        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
     return records
 
 
