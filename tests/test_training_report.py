@@ -284,8 +284,8 @@ def test_the_table_says_what_is_comparable():
     rows = pareto.table(trained.cleaning("jax", 5)).rows.set_index("estimator")
     assert rows.loc[["K = 5", "K = 25"], "comparable"].tolist() == ["yes", "yes"]
     assert rows.loc["K = 1", "comparable"] == "no"
-    assert rows.loc["K = 1", "less exact (points)"].startswith("-2.0")
-    assert rows.loc["K = 100", "less exact (points)"] == ""
+    assert rows.loc["K = 1", "minus exact (points)"].startswith("-2.0")
+    assert rows.loc["K = 100", "minus exact (points)"] == ""
     assert rows.loc["K = 5", "one h (ms)"] == pytest.approx(105.2, rel=1e-3)
     few = pareto.table(trained.cleaning("jax", 2)).rows.set_index("estimator")
     assert few.loc["K = 5", "comparable"] == ""

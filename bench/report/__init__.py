@@ -41,9 +41,9 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
     """All tables that these records can fill."""
     rows = frame(records, stale)
     made = [
-        pareto.table(records),
+        pareto.table(records, stale),
         speed.table(records),
-        reference.table(records),
+        reference.table(records, stale),
         *training.tables(records, stale),
         interaction.table(records),
         *scaling.tables(rows),

@@ -28,7 +28,7 @@ CLOSE = 0.5  # points: comparable
 ITEMSIZE = {"float32": 4, "float64": 8}
 AXES_POINTS, WIDE, HIGH = 230, 0.09, 0.035  # an axis' height in points; a label's room as shares of the axes
 ROUNDING = 1e-9
-LAW = ("krmd", "rmd")  # whose law is K iterates
+LAW = ("krmd", "rmd")  # whose law is K iterates, where these are stashed
 
 
 class Point(NamedTuple):
@@ -63,21 +63,24 @@ def points(family: Family, records: list[Record]) -> list[Point]:
     return made
 
 
-def table(records: list[Record]) -> Table:
+def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
     """The first figure in numbers."""
-    rows = [row for family in runs.families(records) for row in _rows(family, points(family, records))]
+    rows = [row for family in runs.families(records) for row in _rows(family, records, stale)]
     return Table(
         STEM,
         "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
-        "select, mean over seeds with its 95 % interval, and less that of the exact hypergradient, paired by seed; "
-        f"comparable: the interval of the difference lies within ± {CLOSE} points. Time and memory of one "
-        "hypergradient, as the figure says.",
+        "select, mean over seeds with its 95 % interval, and its difference to that of the exact hypergradient of the "
+        f"learned problem, paired by seed. Comparable: that interval lies within ± {CLOSE} points; not shown: it "
+        "reaches both in and out; no: it lies wholly outside; –: fewer than three common seeds. One h: the median "
+        "seconds of a hypergradient timed alone on the machine, or those along the runs, beside which other cells may "
+        "have run. Memory: the framework's plan, or K iterates by the law.",
         pd.DataFrame(rows),
     )
 
 
-def _rows(family: Family, ps: list[Point]) -> Iterator[dict[str, Any]]:
-    for p in ps:
+def _rows(family: Family, records: list[Record], stale: frozenset[str]) -> Iterator[dict[str, Any]]:
+    alone, plan = several(timed(family, records)), several(planned(family, records))
+    for p in points(family, records):
         of = [r for r in family.lines[p.line] if r.cell.backend == p.framework]
         exact = [] if family.exact is None else family.lines[family.exact]
         own, base = (by_seed(rs, runs.accuracy) for rs in (of, [r for r in exact if r.cell.backend == p.framework]))
@@ -90,11 +93,21 @@ def _rows(family: Family, ps: list[Point]) -> Iterator[dict[str, Any]]:
             "framework": p.framework,
             "seeds": p.accuracy.n,
             "held accuracy (%)": _interval(p.accuracy, ""),
-            "less exact (points)": _interval(less, "+", p.accuracy.n) if shared else "",
+            "minus exact (points)": _interval(less, "+", p.accuracy.n) if shared else "",
             "comparable": "" if close is None else "yes" if close else "not shown" if _open(less) else "no",
+            "upper level": ", ".join(sorted({f"{runs.pair_of(r.cell)}, {r.cell.settings['iterations']}" for r in of})),
             "one h (ms)": 1e3 * p.seconds,
+            "timed": "" if np.isnan(p.seconds) else "alone" if alone else "along runs",
             "memory (MiB)": p.memory / 2**20,
+            "memory by": "" if np.isnan(p.memory) else "plan" if plan else "law",
+            "marks": runs.marks([*of, *_single(family, p, records)], stale),
         }
+
+
+def _single(family: Family, p: Point, records: list[Record]) -> list[Record]:
+    """The hypergradients that a point's time and memory may be of."""
+    wanted = {(r.cell.backend, _estimate(r)) for r in family.lines[p.line] if r.cell.backend == p.framework}
+    return [r for r in records if r.result is not None and (r.cell.backend, _estimate(r)) in wanted]
 
 
 def _open(less: Interval) -> bool:
@@ -143,14 +156,18 @@ def several(found: Mapping[tuple[Line, str], float]) -> bool:
 
 
 def planned(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
-    """The least plan among stashes and points of λ, as a user would take it."""
+    """The least plan among points of λ, with the runs' own stash."""
     return _least(family, records, lambda result: result.memory.plan)
 
 
 def timed(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
     """The least median, likewise, on the machine of most of them."""
-    mine = [r for r in records if r.result is not None and runs.family_of(r.cell) == family.name]
-    return _least(family, runs.one_machine(mine), lambda result: result.time and result.time.median)
+    return _least(family, runs.one_machine(_timed(family, records)), lambda result: result.time and result.time.median)
+
+
+def _timed(family: Family, records: list[Record]) -> list[Record]:
+    mine = [r for r in records if r.result is not None and r.result.time is not None and r.cell.dtype == family.dtype]
+    return [r for r in mine if runs.family_of(r.cell) == family.name]
 
 
 def _least(
@@ -177,12 +194,16 @@ def lawful(family: Family, records: list[Record]) -> dict[tuple[Line, str], floa
     if M is None:
         return {}
     item = ITEMSIZE[family.dtype]
-    shown = [line for line in family.lines if line.method in LAW]
+    shown = [line for line, of in family.lines.items() if line.method in LAW and all(map(_keeps_iterates, of))]
     return {
         (line, name): float(line.pulled * M * item)
         for line in shown
         for name in {r.cell.backend for r in family.lines[line]}
     }
+
+
+def _keeps_iterates(r: Record) -> bool:
+    return r.cell.method_options.get("stash", "iterates") == "iterates"
 
 
 def entries(family: Family, records: list[Record]) -> int | None:
@@ -219,11 +240,11 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
     rows: Any = figure.subplots(len(found), 2, squeeze=False, sharey="row")
     words = []
     for (left, right), (family, ps) in zip(rows, found):
-        _panel(left, family, ps, {(p.line, p.framework): p.seconds for p in ps})
         alone = several(timed(family, records))
+        _panel(left, family, ps, {(p.line, p.framework): p.seconds for p in ps}, joined=alone)
         left.set_xlabel(f"time of one h (s, median{', alone on the machine' if alone else ''})")
         left.set_ylabel("accuracy on held-out data (%)")
-        left.set_title(_title(family), fontsize=8.5, loc="left")
+        left.set_title(_title(family, records), fontsize=8.5, loc="left")
         known = {(p.line, p.framework): p.memory for p in ps}
         is_plan = several(planned(family, records))
         if np.isfinite(list(known.values())).any():
@@ -244,23 +265,33 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
         "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
         "select, against the time of one hypergradient (left) and memory (right). Bars are 95 % intervals over seeds "
         "(none below three seeds; cut at the frame). The line is the exact hypergradient's accuracy, grey what is "
-        f"within {CLOSE} points of it. Ringed and joined: a framework's Pareto front by means. {'; '.join(words)}. "
-        "Times are of one machine a problem; where they are not said to be alone on it, other cells may have run.",
+        f"within {CLOSE} points of it. Ringed and joined: a framework's Pareto front by means, over all that were run; "
+        "a point with n has fewer seeds than others, and the table pairs them. Times are of one machine a problem; "
+        "where they are not said to be alone on it, other cells may have run, and no front is drawn."
+        + "".join(f" {w}." for w in words),
         figure,
     )
 
 
-def _title(family: Family) -> str:
-    ns = sorted({len({r.cell.seed for r in of}) for of in family.lines.values()})
+def _title(family: Family, records: list[Record]) -> str:
+    by_framework = [grouped(of, lambda r: r.cell.backend) for of in family.lines.values()]
+    ns = sorted({len({r.cell.seed for r in of}) for one in by_framework for of in one.values()})
     seeds = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]}–{ns[-1]}"
     settings = sorted({runs.pair_of(r.cell) for r in family.records})
     upper = settings[0] if len(settings) == 1 else f"{len(settings)} upper rates"
     plural = "" if ns == [1] else "s"
-    return f"{family.name}\nT = {family.T}, {family.dtype}, {upper}, {seeds} seed{plural}, {most_timed(family)}"
+    timed_alone = runs.one_machine(_timed(family, records)) if several(timed(family, records)) else []
+    machine = runs.machine(timed_alone[0]) if timed_alone else most_timed(family)
+    return f"{family.name}\nT = {family.T}, {family.dtype}, {upper}, {seeds} seed{plural}, times of {machine}"
 
 
 def _panel(
-    ax: Axes, family: Family, ps: list[Point], cost: Mapping[tuple[Line, str], float], log: bool = False
+    ax: Axes,
+    family: Family,
+    ps: list[Point],
+    cost: Mapping[tuple[Line, str], float],
+    log: bool = False,
+    joined: bool = True,
 ) -> None:
     shown = [p for p in ps if np.isfinite(cost[p.line, p.framework])]
     exact = [p.accuracy.middle for p in ps if p.line == family.exact]
@@ -276,7 +307,7 @@ def _panel(
     for name, of in _by_framework(shown).items():
         costs = {p.line: cost[p.line, name] for p in of}
         gains = {p.line: p.accuracy.middle for p in of}
-        best = front(costs, gains)
+        best = front(costs, gains) if joined else []
         looks = {"color": "#333333", "linewidth": 1.0, "linestyle": style.framework(name, "")["linestyle"]}
         ax.plot([costs[line] for line in best], [gains[line] for line in best], **looks, zorder=2)
         ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
@@ -289,7 +320,9 @@ def _panel(
     ax.set_ylim(min(means) - pad, max(means) + pad)  # one wide interval must not flatten the others
     if not log:
         ax.set_xlim(0, None)
-    _labels(ax, family, [(p, cost[p.line, p.framework]) for p in shown])
+    most = max((p.accuracy.n for p in ps), default=0)
+    names = {p: p.line.label(family.T) + (f" (n = {p.accuracy.n})" if p.accuracy.n < most else "") for p in shown}
+    _labels(ax, names, [(p, cost[p.line, p.framework]) for p in shown])
 
 
 def _by_framework(ps: Iterable[Point]) -> dict[str, list[Point]]:
@@ -307,7 +340,7 @@ def _point(ax: Axes, p: Point, x: float) -> None:
         ax.vlines([x], p.accuracy.low, p.accuracy.high, color=looks["color"], linewidth=1.0, zorder=2)
 
 
-def _labels(ax: Axes, family: Family, placed: list[tuple[Point, float]]) -> None:
+def _labels(ax: Axes, names: Mapping[Point, str], placed: list[tuple[Point, float]]) -> None:
     """Above the points, or below where a label beside it would be hit."""
     to_axes = ax.transData + ax.transAxes.inverted()
     taken: list[tuple[float, float]] = []
@@ -319,7 +352,7 @@ def _labels(ax: Axes, family: Family, placed: list[tuple[Point, float]]) -> None
         )
         taken.append((u, at))
         where: Any = {"xytext": (0, offset), "textcoords": "offset points", "ha": "center"}
-        ax.annotate(p.line.label(family.T), (x, p.accuracy.middle), fontsize=7, zorder=4, **where)
+        ax.annotate(names[p], (x, p.accuracy.middle), fontsize=7, zorder=4, **where)
 
 
 def _legend(figure: Figure, methods: list[str], frameworks: list[str]) -> None:

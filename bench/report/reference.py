@@ -50,6 +50,7 @@ OPEN: dict[str, tuple[str, ...]] = {
         "test_episodes",
     ),
 }
+AFTER = "ours after (upper iterations)"
 MANY = 10_000  # upper iterations: a run of fewer stands beside the paper's 5k, of more beside its 15k
 _LANDSCAPE = {
     "largest angle": "largest_angle_deg",
@@ -70,19 +71,23 @@ _RUN: dict[str, Callable[[Record], float]] = {
 _STATISTIC = {"bias from": np.min, "bias to": np.max}
 
 
-def table(records: list[Record]) -> Table:
+def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
     """One line a number of the paper, for every problem that has a record."""
     records = [r for r in records if _of_the_paper(r)]
     present = {r.cell.task for r in records}
-    rows = [_row(n, records) for n in paper.numbers() if n.kind == "results" and n.problem in present]
-    if not any(row["ours after (upper iterations)"] for row in rows):
-        rows = [{k: v for k, v in row.items() if k != "ours after (upper iterations)"} for row in rows]
+    rows = [_row(n, records, stale) for n in paper.numbers() if n.kind == "results" and n.problem in present]
+    if not any(row[AFTER] for row in rows):
+        rows = [{k: v for k, v in row.items() if k != AFTER} for row in rows]
+    features = " On CIFAR our features are k-means patches, the paper's those of a trained network."
+    if "task_interaction" not in present:
+        features = ""
     dagger = f" † {RECALLED}." if any(row["tag"] == "recalled" for row in rows) else ""
     return Table(
         "paper",
         "What is known of Shaban et al. 2019 beside what the records give. The tag says how well a number is known; "
         "*computed* ones were computed for this project and say nothing of what the paper prints. Ours is the median "
-        f"over records, for the ends of a range the least and the largest.{dagger}",
+        "over records, for the ends of a range the least and the largest, and of training the mean over seeds in one "
+        f"framework.{features}{dagger}",
         pd.DataFrame(rows),
     )
 
@@ -96,10 +101,16 @@ def _of_the_paper(r: Record) -> bool:
     return bool(sizes) and all(sizes.get(name) == value for name, value in given.items())
 
 
-def _row(n: Number, records: list[Record]) -> dict[str, Any]:
-    of, found = {r.key: r for r in records}, dict(_measured(n, records))
-    ours = float(_STATISTIC.get(n.column, np.median)(list(found.values()))) if found else MISSING
-    after = sorted({int(of[key].cell.settings["iterations"] or 0) for key in found if of[key].training is not None})
+def _row(n: Number, records: list[Record], stale: frozenset[str]) -> dict[str, Any]:
+    found = dict(_measured(n, records))
+    of = [r for r in records if r.key in found]
+    trained = [r for r in of if r.training is not None]
+    usual = np.mean if trained else np.median
+    ours = float(_STATISTIC.get(n.column, usual)(list(found.values()))) if found else None
+    # A choice of the last iteration says only that it takes as many.
+    until = n.column == "upper iterations" and n.problem == "task_interaction"
+    least = until and any(runs.training_of(r).iterations[-1] == found[r.key] for r in trained)
+    known = ours is not None and isinstance(n.value, float) and not least
     return {
         "table": n.table,
         "row": n.row,
@@ -107,10 +118,12 @@ def _row(n: Number, records: list[Record]) -> dict[str, Any]:
         "unit": n.unit,
         "paper": _printed(n),
         "tag": n.tag,
-        "ours": ours,
-        "ours − paper": ours - n.value if isinstance(ours, float) and isinstance(n.value, float) else np.nan,
-        "ours after (upper iterations)": ", ".join(map(str, after)),
+        "ours": MISSING if ours is None else f"≥ {ours:g}" if least else ours,
+        "ours − paper": ours - n.value if known else np.nan,
+        AFTER: ", ".join(map(str, sorted({int(r.cell.settings["iterations"] or 0) for r in trained}))),
+        "framework": ", ".join(sorted({r.cell.backend for r in of})),
         "records": len(found),
+        "marks": runs.marks(of, stale),
         "source": n.source,
     }
 
@@ -121,7 +134,8 @@ def _measured(n: Number, records: list[Record]) -> Iterable[tuple[str, float]]:
         yield from _trained(n, records)
         return
     for r in records:
-        if r.cell.method != "krmd" or r.status != "ok" or n.row != f"K = {r.cell.truncation}":
+        ours = r.cell.task == n.problem and r.cell.method == "krmd" and r.status == "ok"
+        if not ours or n.row != f"K = {r.cell.truncation}":
             continue
         if n.table == "toy" and r.landscape is not None:
             yield r.key, getattr(r.landscape, _LANDSCAPE[n.column])
@@ -130,13 +144,20 @@ def _measured(n: Number, records: list[Record]) -> Iterable[tuple[str, float]]:
 
 
 def _trained(n: Number, records: list[Record]) -> Iterable[tuple[str, float]]:
-    """Of the chosen float32 runs, at their selected iteration; times are of whatever machine ran them."""
+    """Of the chosen float32 runs from the usual λ_0, at their selected iteration: those of the framework that has most,
+    times of one machine."""
     mine = [r for r in records if r.cell.task == n.problem and runs.is_run(r) and _long_enough(n, r)]
-    for family in runs.families(mine, ("float32",)):
-        for line, of in family.lines.items():
-            for r in of:
-                if _is_row(n, line) and np.isfinite(x := _value(n, r)):
-                    yield r.key, x
+    found = [
+        r
+        for family in runs.families([r for r in mine if r.cell.lam == "init"], ("float32",))
+        for line, of in family.lines.items()
+        if _is_row(n, line)
+        for r in of
+    ]
+    of_one = max(runs.grouped(found, lambda r: r.cell.backend).values(), key=len, default=[])
+    for r in runs.one_machine(of_one) if n.column == "time" else of_one:
+        if np.isfinite(x := _value(n, r)):
+            yield r.key, x
 
 
 def _long_enough(n: Number, r: Record) -> bool:

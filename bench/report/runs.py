@@ -18,11 +18,10 @@ import numpy as np
 
 from bench.cell import Cell
 from bench.record import Record, Training
-from tasks.fewshot import FewShot
 
 Key = TypeVar("Key", bound=Hashable)
 
-WITHIN = ("interaction", "steps")  # task options that make another line of a family
+EPISODES = 600  # held-out ones of few-shot, its default: reports import no task, a test holds this to it
 ORDER = ("krmd", "rmd", "fmd", "neumann", "cg")
 TASKS = ("hypercleaning", "task_interaction", "fewshot")  # in the paper's order
 POINTS = 100  # of a share
@@ -92,8 +91,11 @@ def training_of(r: Record) -> Training:
 
 
 def family_of(cell: Cell) -> str:
-    """The task and its options, but for those that make a line; λ_0 and the device, where they are not the usual."""
-    given = {k: v for k, v in cell.task_options.items() if k not in WITHIN}
+    """The task and its options, but for those that make a line; λ_0 and the device, where they are not the usual.
+
+    `interaction` makes a line; so do `steps` of an episode where they are T, as those of a shorter horizon are.
+    """
+    given = {k: v for k, v in cell.task_options.items() if k != "interaction" and (k, v) != ("steps", cell.horizon)}
     given |= {"λ_0": cell.lam} if cell.kind == "training" and cell.lam != "init" else {}
     given |= {"device": cell.device} if cell.device != "cpu" else {}
     options = ", ".join(f"{k}={v}" for k, v in given.items())
@@ -189,7 +191,7 @@ def validation_accuracy(r: Record) -> float:
 
 def over_episodes(r: Record) -> float:
     """± of a run's held-out accuracy over its episodes, 95 %, in points; NaN where held-out data are no episodes."""
-    number = r.cell.task_options.get("test_episodes", FewShot.test_episodes)
+    number = r.cell.task_options.get("test_episodes", EPISODES)
     return POINTS * NORMAL * metric(r, "held", "accuracy_sd") / np.sqrt(number)
 
 
@@ -229,6 +231,11 @@ def one_machine(records: list[Record]) -> list[Record]:
 def by_seed(records: Iterable[Record], value: Callable[[Record], float]) -> dict[int, float]:
     """Seed → value, of one framework; a value that does not exist is left out."""
     return {r.cell.seed: x for r in records if np.isfinite(x := value(r))}
+
+
+def marks(records: Iterable[Record], stale: frozenset[str]) -> str:
+    """Is one of them of code that has changed since?"""
+    return "stale" if any(r.key in stale for r in records) else ""
 
 
 def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
