@@ -7,10 +7,12 @@ from bench.cell import Cell
 SPEED = 5e10  # products and sums a second that a step's matrix products reach on one core
 CONVOLUTIONS = 4e10  # and a net's convolutions
 EPISODES = {"episodes": 4, "ways": 5, "shots": 1, "queries": 15, "filters": 64, "blocks": 4}
+WORDS = {"classes": 10, "train_each": 50, "words": 2000}
 HELD = {"validation_episodes": 100, "test_episodes": 600}
 FEATURES = {"mnist": 785, "digits": 65, "cifar10": 1601, "cifar100": 1601}
 CLASSES = {"cifar100": 100}
 EACH = {"cifar10": 50, "cifar100": 40, "digits": 20}
+REGRESSIONS = ("hypercleaning", "hypercleaning_l1", "task_interaction", "feature_decay")
 START = 1.5  # seconds of compilation and of the harness
 BASELINES = 10  # trainings, a rate each and the last
 
@@ -37,7 +39,7 @@ def memory(cell: Cell) -> float:
     if cell.task == "fewshot":
         images = _images(cell)
         return item * 4.0 * images * _size(cell, "filters", EPISODES) * 28 * 28
-    if cell.task not in ("hypercleaning", "task_interaction"):
+    if cell.task not in REGRESSIONS:
         return 1e5
     n, features, classes = _sizes(cell)
     return item * (2 * n * features + 2.0 * classes * n * cell.horizon + features * classes * float(cell.horizon))
@@ -51,12 +53,12 @@ def _call(cell: Cell, pulled: int) -> float:
     """T steps and the pull-backs, each of them as much as two steps."""
     passes = cell.horizon + 2.0 * pulled
     if cell.method.endswith("fmd"):
-        N = cell.task_options.get("groups") or (_sizes(cell)[0] if cell.task == "hypercleaning" else 2)
+        N = cell.task_options.get("groups") or (_sizes(cell)[0] if cell.task.startswith("hypercleaning") else 2)
         passes = cell.horizon * float(N)
     if cell.task == "fewshot":
         net = 3 * _net(cell, _images(cell))
         return net * (passes if cell.task_options.get("inside") else 1) + passes * 1e-4
-    if cell.task not in ("hypercleaning", "task_interaction"):
+    if cell.task not in REGRESSIONS:
         return passes * 200.0 / SPEED
     n, features, classes = _sizes(cell)
     return passes * 4.0 * n * features * classes / SPEED
@@ -64,6 +66,9 @@ def _call(cell: Cell, pulled: int) -> float:
 
 def _sizes(cell: Cell) -> tuple[int, int, int]:
     """Training examples, features and classes of a softmax regression."""
+    if cell.task == "feature_decay":
+        classes, each, words = (_size(cell, name, WORDS) for name in ("classes", "train_each", "words"))
+        return classes * each, words, classes
     interaction = cell.task == "task_interaction"
     dataset = str(cell.task_options.get("dataset") or ("cifar10" if interaction else "mnist"))
     classes = CLASSES.get(dataset, 10)

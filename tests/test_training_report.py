@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from bench import report
-from bench.record import Time
+from bench.record import Bias, Time
 from bench.report import curves, interaction, pareto, reference, runs, training
 from bench.report.runs import Line
 from bench.report.table import Table
+from tasks import TASKS
 from tests import trained
 
 
@@ -304,3 +305,105 @@ def test_theory_s_runs_are_not_in_these_tables():
     assert training.tables([theory]) == []
     assert report.figures_of([theory]) == []
     assert reference.table([theory]).rows.ours.eq("not measured yet").all()
+
+
+def test_what_the_paper_says_of_one_problem_is_not_measured_on_another():
+    other = trained.planned("jax", "task_interaction", 1, 1, task_options=trained.INTERACTION)
+    biased = other.result.model_copy(update={"exact": Bias(relative=0.9)})
+    full = trained.planned("jax", "hypercleaning", 5, 1)
+    rows = reference.table([other.model_copy(update={"result": biased}), full]).rows
+    assert rows[rows.table == "hypercleaning_init"].ours.eq("not measured yet").all()
+
+
+def test_only_a_seed_is_a_replication():
+    made = [trained.run("jax", "hypercleaning", 5, s, task_options=trained.CLEANING) for s in range(3)]
+    other = [
+        trained.run("jax", "hypercleaning", 5, task_options=trained.CLEANING, **given)
+        for given in ({"lam": "informed"}, {"method_options": {"truncation": 5, "stash": "residuals"}})
+    ]
+    rows = tables([*made, *other])["training"].rows
+    assert sorted(zip(rows.seeds, rows["λ_0"], rows.options)) == [
+        (1, "informed", ""),
+        (1, "init", "stash=residuals"),
+        (3, "init", ""),
+    ]
+
+
+def test_every_table_marks_what_is_stale():
+    made = [*trained.cleaning("jax", 3), *trained.interaction("jax", 3), *trained.cleaning("torch", 3)]
+    steps = [trained.run(b, "hypercleaning", 5, dtype="float64") for b in ("jax", "torch")]
+    swept = trained.run(
+        "jax", "hypercleaning", 5, task_options=trained.CLEANING, settings={**trained.SETTINGS, "rate": 1}
+    )
+    made += [*steps, swept, trained.baseline("all", 0, 0.8), trained.planned("jax", "hypercleaning", 5, 1)]
+    stale = frozenset(r.key for r in made)
+    fresh, old = ({t.name: t.rows for t in report.tables_of(made, marked)} for marked in (frozenset(), stale))
+    seen = ("which-K", "paper", "training", "upper-rate", "baselines", "interaction", "trajectories")
+    for name in seen:
+        assert not fresh[name].get("marks", pd.Series(dtype=str)).astype(str).str.contains("stale").any(), name
+        measured = old[name][old[name].records > 0] if name == "paper" else old[name]
+        assert measured.marks.str.contains("stale").all(), name
+
+
+def test_a_law_of_iterates_is_not_of_kept_pull_backs():
+    kept = [
+        trained.run("jax", "hypercleaning", K, method_options={"truncation": K, "stash": "residuals"}) for K in (5, 100)
+    ]
+    (family,) = runs.families(kept)
+    assert pareto.memory(family, kept) == {}
+    iterates = [trained.run("jax", "hypercleaning", K) for K in (5, 100)]
+    (family,) = runs.families(iterates)
+    assert {line.K: x for (line, _), x in pareto.memory(family, iterates).items()} == {
+        5: 5 * 7850 * 4,
+        100: 100 * 7850 * 4,
+    }
+
+
+def test_no_front_is_drawn_through_times_of_a_shared_machine():
+    def joined(made):
+        left = pareto.figures(made)[0].figure.axes[0]
+        return [line for line in left.lines if line.get_markerfacecolor() == "none" and line.get_markersize() > 10]
+
+    made = trained.cleaning("jax", 3)
+    assert not joined(made)
+    alone = []
+    for K, median in ((5, 0.02), (100, 0.03)):
+        r = trained.planned("jax", "hypercleaning", K, 1, task_options=trained.CLEANING)
+        time = Time(lane="jit", compile=1.0, warmup=0.1, values=[median], median=median, iqr_ratio=0.0, flags=[])
+        alone.append(r.model_copy(update={"result": r.result.model_copy(update={"time": time})}))
+    assert joined([*made, *alone])
+
+
+def test_a_map_says_which_draw_it_is_of():
+    made = trained.interaction("jax", 4)
+
+    def texts(records):
+        (picture,) = interaction.figures(records)
+        return picture.caption, [ax.get_title() for ax in picture.figure.axes]
+
+    caption, titles = texts(made)
+    assert "seed 0, jax" in caption
+    assert not any("seed" in t for t in titles)
+    late = [r for r in made if r.cell.truncation != 1 or r.cell.seed == 3]
+    caption, titles = texts(late)
+    assert "seed 3, jax" in caption
+    apart = [r for r in late if r.cell.truncation != 5 or r.cell.seed == 2]
+    caption, titles = texts(apart)
+    assert "seed" not in caption
+    assert any("seed 3" in t for t in titles)
+    assert any("seed 2" in t for t in titles)
+
+
+def test_an_exact_line_of_another_horizon_does_not_hide_RMD():
+    made = [
+        trained.run("jax", "fewshot", None, horizon=50, task_options=trained.FEWSHOT),
+        trained.run("jax", "fewshot", 5, horizon=50, task_options=trained.FEWSHOT),
+        trained.run("jax", "fewshot", 10, horizon=10, task_options=trained.FEWSHOT),
+    ]
+    (picture,) = curves.figures(made)
+    shown = [text.get_text() for legend in picture.figure.legends for text in legend.get_texts()]
+    assert any(text.startswith("RMD") for text in shown)
+
+
+def test_reports_know_the_number_of_held_out_episodes():
+    assert TASKS["fewshot"].test_episodes == runs.EPISODES

@@ -2,7 +2,7 @@
 
     reproduced      every framework's records confirm it
     refuted         every framework's records contradict it
-    inconclusive    records are missing or too few, a check could not have failed, or the frameworks differ
+    inconclusive    records are missing or too few, a check could not have failed, or the frameworks' verdicts differ
 
 No verdict rests on a recalled number, and none on a record that is not `ok`.
 """
@@ -100,7 +100,10 @@ def together(found: dict[str, Finding]) -> tuple[Verdict, str]:
         return "inconclusive", f"no records of {', '.join(missing)}; {alone}; {'; '.join(told)}"
     if len(set(verdicts.values())) > 1:
         both = ", ".join(f"{name} {v}" for name, v in verdicts.items())
-        return "inconclusive", f"the frameworks differ: {both}; {'; '.join(told)}"
+        return (
+            "inconclusive",
+            f"no common verdict ({both}; each from the problems that its records cover): {'; '.join(told)}",
+        )
     verdict = found[PAIR[0]].verdict
     same = len({f.reason for f in found.values()}) == 1
     return verdict, f"both: {found[PAIR[0]].reason}" if same else "; ".join(told)

@@ -281,7 +281,8 @@ def _long_beats_short(records: list[Record]) -> Finding:
         return Finding("inconclusive", reason, None, used)
     worst, short = min(found, key=lambda pair: (pair[0].difference.decided, pair[0].difference.middle))
     d = worst.difference
-    told = f"T = {worst.family.T}, K = {worst.line.K} against T = {short.T}, exact: {shown(d)} points, {d.n} seeds"
+    told = f"T = {worst.family.T}, K = {worst.line.K} against T = {short.T}, exact: {shown(d)} points, "
+    told += f"{d.n} seed{'s' if d.n > 1 else ''}"
     name = f"held-out accuracy at T = {worst.family.T}, K = {worst.line.K} minus that at T = {short.T} (points)"
     statistic = Statistic(name, d.middle, d, "seed")
     if not d.decided:

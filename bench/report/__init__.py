@@ -45,7 +45,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
         speed.table(records),
         reference.table(records, stale),
         *training.tables(records, stale),
-        interaction.table(records),
+        interaction.table(records, stale),
         *scaling.tables(rows),
         *tables.every(rows, landscapes(records)),
     ]

@@ -69,13 +69,14 @@ def _figures(family: Family) -> Iterator[Picture]:
         mine = {line: [r for r in of if r.cell.backend == name] for line, of in lines.items()}
         mine = {line: of for line, of in mine.items() if of}
         # K = T and RMD are one line where λ does not set the start; K = T is kept.
-        krmd = any(line.method == "krmd" and line.exact for line in mine)
-        mine = {k: v for k, v in mine.items() if not (krmd and k.method == "rmd" and k.T == family.T)}
+        kept = {(line.T, line.baseline) for line in mine if line.method == "krmd" and line.exact}
+        mine = {k: v for k, v in mine.items() if k.method != "rmd" or (k.T, k.baseline) not in kept}
         # Eight looks are told apart.
-        yield _picture(family, name, dict(list(mine.items())[: len(style.LOOKS)]))
+        shown = dict(list(mine.items())[: len(style.LOOKS)])
+        yield _picture(family, name, shown, len(mine) - len(shown))
 
 
-def _picture(family: Family, framework: str, lines: dict[Line, list[Record]]) -> Picture:
+def _picture(family: Family, framework: str, lines: dict[Line, list[Record]], left_out: int) -> Picture:
     looks = dict(zip(lines, style.LOOKS))
     panels = [p for p in PANELS if any(np.isfinite(p.values(r)).any() for of in lines.values() for r in of)]
     timed = {line: runs.one_machine(of) for line, of in lines.items()}
@@ -96,10 +97,13 @@ def _picture(family: Family, framework: str, lines: dict[Line, list[Record]]) ->
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"training-{family.name}-{framework}").strip("-")
     return Picture(
         stem,
-        f"Training along upper iterations: {facts}. Means over seeds, shaded from the least to the largest; dF by "
-        "native autodiff in float64. The bias is read at the run's own λ, which starts at λ_0. Time is iterations "
-        "times the median seconds of one h, on a machine that may have run other cells. In the panels of loss and "
-        "accuracy the start is out of view.",
+        f"Training along upper iterations: {facts}. Means over seeds; shaded from the least to the largest "
+        "change since each seed's own start, around the mean, so that draws of unequal difficulty do not hide it (on a "
+        "log axis from the least to the largest value); dF by native autodiff in float64. The bias is read at the "
+        "run's own λ, which starts at λ_0. Time is iterations times the median seconds of one h, on a machine that may "
+        "have run other cells. In the panels of loss and "
+        "accuracy the start is out of view."
+        + (f" {left_out} more lines were run and are not drawn." if left_out else ""),
         figure,
     )
 
@@ -145,7 +149,9 @@ def _line(ax: Axes, panel: Panel, of: list[Record], looks: dict[str, Any]) -> li
     every, middle = max(int(seen.sum()) // 8, 1), values.mean(axis=0)[seen]
     ax.plot(x[seen], middle, **looks, linewidth=1.3, markersize=4, markevery=every)
     if len(same) > 1:
-        low, high = values.min(axis=0)[seen], values.max(axis=0)[seen]
+        # Seeds begin at unequal places: what they share is the way from there.
+        own = 0.0 if panel.log else values[:, seen][:, :1] - middle[0]
+        low, high = (bound(values[:, seen] - own, axis=0) for bound in (np.min, np.max))
         ax.fill_between(x[seen], low, high, color=looks["color"], alpha=0.15, linewidth=0)
     return middle[1:].tolist()
 

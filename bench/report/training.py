@@ -23,8 +23,8 @@ GRID = 3  # rates of one optimiser that have an inside
 
 def tables(records: list[Record], stale: frozenset[str] = frozenset()) -> list[Table]:
     """All tables that these records can fill."""
-    made = [_training(records, stale), _rates(records), _baselines(records), _trajectories(records)]
-    return [t for t in [*made, _cells(records, stale)] if not t.rows.empty]
+    made = [make(records, stale) for make in (_training, _rates, _baselines, _trajectories, _cells)]
+    return [t for t in made if not t.rows.empty]
 
 
 def text(values: Iterable[float], digits: int = 2) -> str:
@@ -54,15 +54,16 @@ def _estimator(c: Cell) -> dict[str, Any]:
 
 def _lane(r: Record) -> tuple:
     c = r.cell
-    return problem(c), -c.horizon, runs.line_of(c).order, c.backend, c.device, c.dtype, runs.settings_of(c)
+    where = c.backend, c.device, c.dtype, c.lam
+    return problem(c), -c.horizon, runs.line_of(c).order, *where, runs.settings_of(c), _options(c)
 
 
-def _stash(r: Record) -> str:
-    return str(r.cell.method_options.get("stash", ""))
+def _options(c: Cell) -> str:
+    return ", ".join(f"{k}={v}" for k, v in c.method_options.items() if k != "truncation")
 
 
 def _training(records: list[Record], stale: frozenset[str]) -> Table:
-    groups = grouped([r for r in records if runs.is_run(r)], lambda r: (*_lane(r), _stash(r)))
+    groups = grouped([r for r in records if runs.is_run(r)], _lane)
     return Table(
         "training",
         "Upper iterations on real tasks, a line an estimator, K, framework and upper rate: means over seeds with 95 %"
@@ -88,7 +89,8 @@ def _run_row(of: list[Record], stale: frozenset[str]) -> dict[str, Any]:
         "framework": c.backend,
         "device": c.device,
         "dtype": c.dtype,
-        "options": ", ".join(f"{k}={v}" for k, v in c.method_options.items() if k != "truncation"),
+        "λ_0": c.lam,
+        "options": _options(c),
         **_upper(of[0]),
         "seeds": len(of),
         "selected": float(np.median([training_of(r).selected[0] for r in of])),
@@ -105,7 +107,7 @@ def _run_row(of: list[Record], stale: frozenset[str]) -> dict[str, Any]:
         "cosine at the start": over(lambda r: _ends(r, "cosine")[0], 3),
         "cosine at the end": over(lambda r: _ends(r, "cosine")[1], 3),
         "machine": runs.machine(timed[0]),
-        "marks": "stale" if any(r.key in stale for r in of) else "",
+        "marks": runs.marks(of, stale),
         "record": "; ".join(r.key for r in of),
     }
 
@@ -127,16 +129,17 @@ def _tried(records: list[Record]) -> list[Record]:
 def _swept(r: Record) -> tuple:
     """What shares one choice of the rate."""
     c = r.cell
-    return problem(c), -c.horizon, runs.line_of(c).order, c.backend, c.dtype, c.settings.get("iterations")
+    where = c.backend, c.device, c.dtype, c.lam
+    return problem(c), -c.horizon, runs.line_of(c).order, *where, _options(c), c.settings.get("iterations") or 0
 
 
-def _rates(records: list[Record]) -> Table:
+def _rates(records: list[Record], stale: frozenset[str]) -> Table:
     lines: list[dict[str, Any]] = []
     groups = grouped(_tried(records), _swept)
     for key in sorted(groups):
         pairs = grouped(groups[key], lambda r: runs.pair_of(r.cell))
         if len(pairs) > 1:
-            lines += _choice(pairs)
+            lines += _choice(pairs, stale)
     chosen = [line for line in lines if line["chosen"]]
     inside = sum(line["inside the grid"] == "yes" for line in chosen)
     return Table(
@@ -148,7 +151,7 @@ def _rates(records: list[Record]) -> Table:
     )
 
 
-def _choice(pairs: dict[str, list[Record]]) -> list[dict[str, Any]]:
+def _choice(pairs: dict[str, list[Record]], stale: frozenset[str]) -> list[dict[str, Any]]:
     ok = {name: [r for r in of if runs.is_run(r)] for name, of in pairs.items()}
     seeds = [{r.cell.seed for r in of} for of in ok.values() if of]
     common = set.intersection(*seeds) if seeds else set()
@@ -157,9 +160,10 @@ def _choice(pairs: dict[str, list[Record]]) -> list[dict[str, Any]]:
     # A pair that failed on one draw is not chosen for what it gave on the others.
     whole = {name for name, of in pairs.items() if all(runs.is_run(r) for r in of)}
     score = {name: float(np.mean([runs.loss(r) for r in of])) for name, of in shared.items() if of and name in whole}
+    score = {name: x for name, x in score.items() if np.isfinite(x)}
     best = min(score, key=lambda name: (score[name], name), default="")
     order = sorted(pairs, key=lambda name: _where(pairs[name][0]))
-    return [_rate_row(pairs[name], ok[name], name == best, _inside(name, pairs)) for name in order]
+    return [_rate_row(pairs[name], ok[name], name == best, _inside(name, pairs), stale) for name in order]
 
 
 def _where(r: Record) -> tuple[str, float]:
@@ -173,7 +177,9 @@ def _inside(name: str, pairs: dict[str, list[Record]]) -> bool | None:
     return min(rates) < rate < max(rates) if len(set(rates)) >= GRID else None
 
 
-def _rate_row(of: list[Record], ok: list[Record], best: bool, inside: bool | None) -> dict[str, Any]:
+def _rate_row(
+    of: list[Record], ok: list[Record], best: bool, inside: bool | None, stale: frozenset[str]
+) -> dict[str, Any]:
     c = of[0].cell
     statuses = sorted({r.status for r in of if r.status != "ok"})
     return {
@@ -188,7 +194,7 @@ def _rate_row(of: list[Record], ok: list[Record], best: bool, inside: bool | Non
         "F1": text(map(runs.f1, ok), 3),
         "chosen": "yes" if best else "",
         "inside the grid": "" if not best else {True: "yes", False: "no, at its end", None: "too few rates"}[inside],
-        "marks": ", ".join(statuses),
+        "marks": ", ".join([*statuses, *filter(None, [runs.marks(of, stale)])]),
         "record": "; ".join(r.key for r in ok or of),
     }
 
@@ -196,11 +202,11 @@ def _rate_row(of: list[Record], ok: list[Record], best: bool, inside: bool | Non
 # baselines
 
 
-def _baselines(records: list[Record]) -> Table:
+def _baselines(records: list[Record], stale: frozenset[str]) -> Table:
     parts = [r for r in records if r.status == "ok" and r.baseline is not None]
     lines: list[dict[str, Any]] = []
     for name, of in sorted(grouped(parts, lambda r: runs.family_of(r.cell)).items()):
-        lines += _ranked(of, next((f for f in runs.families(records) if f.name == name), None))
+        lines += _ranked(of, next((f for f in runs.families(records) if f.name == name), None), stale)
     return Table(
         "baselines",
         "The same model on other data of the same draws, without hyperparameters, beside what cleaning gives: all "
@@ -211,7 +217,7 @@ def _baselines(records: list[Record]) -> Table:
     )
 
 
-def _ranked(parts: list[Record], family: runs.Family | None) -> list[dict[str, Any]]:
+def _ranked(parts: list[Record], family: runs.Family | None, stale: frozenset[str]) -> list[dict[str, Any]]:
     """A line a part and a trained line, by accuracy."""
     found = []
     none: dict[str, dict[int, float]] = {}
@@ -239,10 +245,11 @@ def _ranked(parts: list[Record], family: runs.Family | None) -> list[dict[str, A
             "what": what,
             "framework": framework,
             "seeds": len(of),
-            "examples": examples,
-            "chosen": words,
+            "examples trained on": examples,
+            "settings": words,
             "held accuracy (%)": text(values.values()),
             "over no cleaning (points)": "" if what == "baseline: all" else _over(values, none.get(framework, other)),
+            "marks": runs.marks(of, stale),
             "record": "; ".join(r.key for r in of),
         }
         for what, framework, of, examples, words, values in found
@@ -262,14 +269,14 @@ def _over(a: dict[int, float], b: dict[int, float]) -> str:
 # PyTorch against JAX
 
 
-def _trajectories(records: list[Record]) -> Table:
+def _trajectories(records: list[Record], stale: frozenset[str]) -> Table:
     wanted = [r for r in records if r.cell.kind == "training" and r.cell.dtype == "float64"]
     wanted = [r for r in wanted if r.training is not None and r.training.every_value is not None]
     lines = []
     for of in grouped(wanted, lambda r: r.cell.pair_key()).values():
         pair = {r.cell.backend: r for r in of}
         if {"jax", "torch"} <= set(pair):
-            lines.append(_apart(pair["torch"], pair["jax"]))
+            lines.append(_apart(pair["torch"], pair["jax"], stale))
     agree = sum(line["ok"] for line in lines)
     return Table(
         "trajectories",
@@ -280,7 +287,7 @@ def _trajectories(records: list[Record]) -> Table:
     )
 
 
-def _apart(a: Record, b: Record) -> dict[str, Any]:
+def _apart(a: Record, b: Record, stale: frozenset[str]) -> dict[str, Any]:
     c, n = a.cell, min(COMPARED, *(len(training_of(r).every_value or []) for r in (a, b)))
     F = _largest(*((training_of(r).every_value or [])[:n] for r in (a, b)))
     h = _largest(*((training_of(r).every_norm or [])[:n] for r in (a, b)))
@@ -292,6 +299,7 @@ def _apart(a: Record, b: Record) -> dict[str, Any]:
         "difference of F": F,
         "difference of ‖h‖": h,
         "ok": bool(n > 0 and max(F, h) <= AGREE and a.status == b.status),
+        "marks": runs.marks((a, b), stale),
         "record": f"{a.key}; {b.key}",
     }
 

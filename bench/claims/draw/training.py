@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,10 @@ def draw_cleaning(records: list[Record]) -> Picture | None:
     )
 
 
-def _upper(c: Compared) -> str:
-    return ", ".join(sorted({runs.pair_of(r.cell) for r in c.family.records}))
+def _upper(*found: Compared) -> str:
+    """Of the lines that are compared."""
+    lines = [c.family.lines[line] for c in found for line in (c.line, c.family.exact) if line is not None]
+    return ", ".join(sorted({runs.pair_of(r.cell) for of in lines for r in of}))
 
 
 def _picture(figure: Any, stem: str, facts: str, caption: str) -> Picture:
@@ -131,6 +134,7 @@ def _accuracy_and_time(records: list[Record], task: str, stem: str) -> Picture |
     figure, axes = panels(2 * len(names), 3.6, 4.0)
     for i, name in enumerate(names):
         gain, cost = axes[2 * i], axes[2 * i + 1]
+        mine = [c for c in every if c.family.name == name]
         for framework, cs in found.items():
             of = [c for c in cs if c.family.name == name]
             if not of:
@@ -146,16 +150,18 @@ def _accuracy_and_time(records: list[Record], task: str, stem: str) -> Picture |
         cost.set_ylim(0, None)
         gain.set_ylabel("accuracy minus that of K = T (points)")
         cost.set_ylabel("time an upper iteration / that of K = T")
-        gain.set_title(name, fontsize=8)
-        cost.set_title(name, fontsize=8)
+        title = f"{fill(name, 34)}\n{_upper(*mine)}"
+        gain.set_title(title, fontsize=8)
+        cost.set_title(title, fontsize=8)
         gain.legend(frameon=False, fontsize=7)
     one = every[0]
     return _picture(
         figure,
         stem,
-        f"{task}: T = {one.family.T}, {_upper(one)}, float32",
+        f"{task}: T = {one.family.T}, float32",
         f"K-RMD against the exact hypergradient, paired by seed: held-out accuracy (shaded: ± {POINTS} points) and "
-        "time an upper iteration, on one machine. Bars are 95 % intervals over seeds; none below three seeds.",
+        "time an upper iteration, on one machine that other cells may have shared. Bars are 95 % intervals over seeds; "
+        "none below three seeds.",
     )
 
 
