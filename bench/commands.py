@@ -312,6 +312,23 @@ def readme(file: Path) -> int:
     return 0
 
 
+@cli.command("targets")
+@click.argument("folder", type=Path)
+def reached(folder: Path) -> int:
+    """What was to be reached beside what the stores under a folder give; writes targets.md there.
+
+    Example: python -m bench targets results
+    """
+    from bench.report import table, targets
+
+    stores = {path.parent.name: _records(path.parent) for path in sorted(folder.glob("*/records"))}
+    made = targets.table(stores, targets.read_peers(folder))
+    if not stores:
+        raise UserError(f"{str(folder)!r} holds no stores; expected folders such as quick and speed, with records")
+    _write(folder / "targets.md", f"{made.caption}\n\n{table.markdown(made.rows)}\n")
+    return 0
+
+
 @cli.command("compare")
 @click.argument("a", type=Path)
 @click.argument("b", type=Path)

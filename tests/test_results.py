@@ -13,6 +13,7 @@ from bench import golden, report
 from bench.cell import Cell
 from bench.claims import judge, page
 from bench.report.frame import certificates
+from bench.report import table, targets
 from bench.report.readme import fill
 from bench.runner import Runner
 from bench.store import Store
@@ -49,6 +50,23 @@ def test_committed_claims_are_those_of_the_records():
     assert [page.as_json(j) for j in judged] == json.loads((folder / "claims.json").read_text())
 
 
+def test_committed_targets_are_those_of_the_records():
+    stores = {store.name: Store(store).load()[0] for store in STORES}
+    made = targets.table(stores, targets.read_peers(RESULTS))
+    assert f"{made.caption}\n\n{table.markdown(made.rows)}\n" == (RESULTS / "targets.md").read_text()
+    assert set(targets.table({}).rows.reached) == {"not measured", "yes"}  # the suite's own gates
+
+
+def test_a_target_that_is_missed_is_said_to_be():
+    slower = Store(RESULTS / "speed").load()[0]
+    for r in slower:
+        for name in r.calibration.seconds:
+            if not name.startswith(("native", "floor")):
+                r.calibration.seconds[name] = [2 * s for s in r.calibration.seconds[name]]
+    rows = targets.table({"speed": slower}).rows.set_index("what")
+    assert set(rows[rows.source == "speed"].reached) == {"no"}
+
+
 def _without_marks(csv: str) -> str:
     return re.sub(r"(;|,)? ?\bstale\b", "", csv)
 
@@ -56,6 +74,9 @@ def _without_marks(csv: str) -> str:
 def test_readme_shows_the_committed_tables():
     assert README.count("<!-- table: ") >= 2
     assert fill(README, ROOT) == README, "run `python -m bench readme README.md`"
+    own = (RESULTS / "README.md").read_text()
+    assert own.count("<!-- table: ") == 1
+    assert fill(own, RESULTS) == own, "run `python -m bench readme results/README.md`"
 
 
 def test_readme_s_pictures_and_links_exist():

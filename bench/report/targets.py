@@ -1,0 +1,166 @@
+"""What this project set out to reach, beside what its committed records give: ratios, of one record or one round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bench.account import account
+from bench.record import Record
+from bench.report import memory, speed
+from bench.report.frame import Frame, certificates, frame
+from bench.report.table import Table
+
+LANES = ("jax", "torch")
+FRACTION, MINUTES, MILLISECONDS = 100, 60, 1e3
+GATED = "a test"  # what is no figure of a record, but a gate in the suite
+
+
+class Row(NamedTuple):
+    """`least` is what counts as reached; `reached` is None where nothing was measured."""
+
+    what: str
+    least: str
+    aim: str
+    measured: str
+    reached: bool | None | Literal["a tie"]
+    source: str
+
+
+def table(stores: Mapping[str, list[Record]], peers: Mapping[str, Any] | None = None) -> Table:
+    """Of the stores by name, as far as there are any, and of the peers' own file."""
+    rows = [*_agreement(stores), *_over_floors(stores), *_native(stores), *_peers(peers), *_slopes(stores)]
+    rows += [*_embedded(stores), *_harness(stores)]
+    rows += [Row(*g, GATED, True, source) for g, source in GATES]
+    words = {True: "yes", False: "no", None: "not measured", "a tie": "a tie"}
+    return Table(
+        "targets",
+        "What was to be reached, and what the committed records give. Times are ratios of calls in turn in one "
+        "process, medians over rounds, with the 95 % interval where a row is one record; the records name the machine.",
+        pd.DataFrame([row._asdict() | {"reached": words[row.reached]} for row in rows]).rename(
+            columns={"least": "at least"}
+        ),
+    )
+
+
+GATES = (
+    (("recompilations on new λ, data, episode", "0", "0"), "tests/test_counts.py"),
+    (("frameworks that importing our packages imports", "none", "none"), "tests/test_architecture.py"),
+)
+
+
+def read_peers(folder: Path) -> Mapping[str, Any] | None:
+    file = folder / "peers" / "peers.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def _agreement(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
+    found = [d for d, _ in certificates(stores.get("quick", [])).values() if d is not None]
+    told = f"{max(found):.1e}, the largest of {len(found)}" if found else ""
+    yield Row("float64 agreement torch/JAX", "1e-10", "1e-13", told, max(found) <= 1e-10 if found else None, "quick")
+
+
+def _speed(stores: Mapping[str, list[Record]], framework: str) -> Frame:
+    """Hyper-cleaning at the paper's size, K-RMD and RMD."""
+    rows = speed.table(stores.get("speed", [])).rows
+    if rows.empty:
+        return rows
+    ours = rows.method.isin(("krmd", "rmd")) & (rows.problem == "hypercleaning") & (rows.dtype == "float32")
+    return rows[ours & (rows.framework == framework)]
+
+
+def _over_floors(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
+    what = "hyper-cleaning 5000 × 785 × 10, T = 100, over its floor"
+    jax, torch = (_speed(stores, name) for name in LANES)
+    for stash, least, aim in (("iterates", 1.15, "1.03"), ("residuals", 1.3, "1.1")):
+        found = [] if jax.empty else [_middle(x) for x in jax[f"{stash}/floor"] if x]
+        yield _largest(f"JAX, {what}, {stash}", least, aim, found)
+    pairs = [] if torch.empty else [x for x in zip(torch["iterates/floor"], torch["residuals/floor"]) if all(x)]
+    better = [min(map(_middle, pair)) for pair in pairs]
+    yield _largest(f"torch, {what}, the better stash", 1.15, "1.02", better)
+
+
+def _middle(text: str) -> float:
+    """Of `1.00 [0.98, 1.02]`."""
+    return float(text.partition(" ")[0])
+
+
+def _largest(what: str, least: float, aim: str, found: list[float]) -> Row:
+    told = f"{min(found):.2f} to {max(found):.2f} over K" if found else ""
+    return Row(what, f"≤ {least:g}", aim, told, max(found) <= least if found else None, "speed")
+
+
+def _native(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
+    for name in LANES:
+        rows = _speed(stores, name)
+        rows = rows[rows.K.isin((5, 100)) & (rows.method == "krmd")] if not rows.empty else rows
+        told = [(f"K = {row['K']:g}: {row['native/ours']}", row["native/ours"]) for row in rows.to_dict("records")]
+        bounds = [[float(x) for x in ratio.partition("[")[2].rstrip("]").split(", ")] for _, ratio in told]
+        reached = _not_slower(bounds) if bounds else None
+        what = f"{name}, native idiom / ours, the better stash, at that size"
+        yield Row(what, "≥ 1.0", "> 1.2", ", ".join(words for words, _ in told), reached, "speed")
+
+
+def _not_slower(bounds: list[list[float]]) -> bool | Literal["a tie"]:
+    """Not shown to be slower at any K is a tie, shown to be at least as fast at every K is reached."""
+    if all(low >= 1 for low, _ in bounds):
+        return True
+    return "a tie" if all(high >= 1 for _, high in bounds) else False
+
+
+def _peers(peers: Mapping[str, Any] | None) -> Iterator[Row]:
+    ratios: dict[str, float] = {}
+    rows = [] if peers is None else [r for r in peers["rows"] if r["status"] == "ok"]
+    for row in (r for r in rows if r["package"]):
+        same = [r for r in rows if all(r[k] == row[k] for k in ("framework", "estimator", "K"))]
+        ours = min(np.median(r["seconds"]) for r in same if r["contestant"].startswith("ours"))
+        label = f"{row['contestant']}, K = {row['K']}"
+        ratios[label] = float(np.median(row["seconds"]) / ours)
+    least = min(ratios, key=lambda name: ratios[name], default="")
+    told = f"{ratios[least]:.2f} ({least}), of {len(ratios)}" if ratios else ""
+    yield Row("fastest peer / ours", "≥ 1.0", "≥ 2", told, ratios[least] >= 1 if ratios else None, "peers")
+
+
+def _slopes(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
+    made = [t.rows for t in memory.tables(frame(stores.get("cleaning", []))) if t.name == "memory-slopes"]
+    rows = made[0] if made and not made[0].empty else None
+    for name in LANES:
+        mine = (
+            []
+            if rows is None
+            else rows[(rows.over == "K") & (rows.series == "krmd iterates") & (rows.framework == name)]
+        )
+        found = [] if rows is None else [float(x) for x in mine["plan slope (M·itemsize)"]]
+        told = f"{max(found):.3f}" if found else ""
+        reached = max(found) <= 1.1 if found else None
+        yield Row(f"{name}, memory an extra K, iterates, in M·itemsize", "≤ 1.1", "1.0", told, reached, "cleaning")
+
+
+def _embedded(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
+    for name, least, aim in (("jax", 8, "15"), ("torch", 4, "7")):
+        seconds: dict[bool, float] = {}
+        for r in stores.get("paper", []):
+            c = r.cell
+            if (c.task, c.backend, c.method) == ("fewshot", name, "rmd") and r.result is not None and r.result.time:
+                seconds[bool(c.task_options.get("inside"))] = r.result.time.median
+        ratio = seconds[True] / seconds[False] if len(seconds) == 2 else None
+        what, told = f"{name}, few-shot RMD(50), net in Φ / with embed", "" if ratio is None else f"{ratio:.0f}"
+        yield Row(what, f"≥ {least}", f"≥ {aim}", told, None if ratio is None else ratio >= least, "paper")
+
+
+def _harness(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
+    records = stores.get("quick", [])
+    spent = account(records)
+    minutes = (sum(spent.measured.values()) + sum(spent.harness.values())) / MINUTES
+    share, warm = FRACTION * spent.share, MILLISECONDS * spent.warm_cell
+    for what, least, aim, told, reached in (
+        ("quick, on one core", "≤ 8 min on two", "≤ 3 min on two", f"{minutes:.1f} min", minutes <= 8),
+        ("harness's own share of quick", "≤ 25 %", "≤ 10 %", f"{share:.0f} %", share <= 25),
+        ("harness's own time, a warm cell", "≤ 50 ms", "10 ms", f"{warm:.0f} ms", warm <= 50),
+    ):
+        yield Row(what, least, aim, told if records else "", reached if records else None, "quick")
