@@ -12,8 +12,8 @@ import pytest
 from bench import golden, report
 from bench.cell import Cell
 from bench.claims import judge, page
-from bench.report.frame import certificates
 from bench.report import table, targets
+from bench.report.frame import certificates
 from bench.report.readme import fill
 from bench.runner import Runner
 from bench.store import Store

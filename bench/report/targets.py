@@ -28,7 +28,7 @@ class Row(NamedTuple):
     least: str
     aim: str
     measured: str
-    reached: bool | None | Literal["a tie"]
+    reached: bool | Literal["a tie"] | None
     source: str
 
 
