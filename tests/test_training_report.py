@@ -362,16 +362,16 @@ def test_a_law_of_iterates_is_not_of_kept_pull_backs():
 def test_no_front_is_drawn_through_times_of_a_shared_machine():
     def joined(made):
         left = pareto.figures(made)[0].figure.axes[0]
-        return [line for line in left.lines if line.get_markerfacecolor() == "none" and line.get_markersize() > 10]
+        return [len(line.get_xdata()) for line in left.lines if line.get_markerfacecolor() == "none"]
 
     made = trained.cleaning("jax", 3)
-    assert not joined(made)
+    assert not any(joined(made))
     alone = []
     for K, median in ((5, 0.02), (100, 0.03)):
         r = trained.planned("jax", "hypercleaning", K, 1, task_options=trained.CLEANING)
         time = Time(lane="jit", compile=1.0, warmup=0.1, values=[median], median=median, iqr_ratio=0.0, flags=[])
         alone.append(r.model_copy(update={"result": r.result.model_copy(update={"time": time})}))
-    assert joined([*made, *alone])
+    assert any(joined([*made, *alone]))
 
 
 def test_a_map_says_which_draw_it_is_of():
