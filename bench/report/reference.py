@@ -110,7 +110,7 @@ def _row(n: Number, records: list[Record], stale: frozenset[str]) -> dict[str, A
     # A choice of the last iteration says only that it takes as many.
     until = n.column == "upper iterations" and n.problem == "task_interaction"
     least = until and any(runs.training_of(r).iterations[-1] == found[r.key] for r in trained)
-    known = ours is not None and isinstance(n.value, float) and not least
+    apart = np.nan if ours is None or least or not isinstance(n.value, float) else ours - n.value
     return {
         "table": n.table,
         "row": n.row,
@@ -119,7 +119,7 @@ def _row(n: Number, records: list[Record], stale: frozenset[str]) -> dict[str, A
         "paper": _printed(n),
         "tag": n.tag,
         "ours": MISSING if ours is None else f"≥ {ours:g}" if least else ours,
-        "ours − paper": ours - n.value if known else np.nan,
+        "ours − paper": apart,
         AFTER: ", ".join(map(str, sorted({int(r.cell.settings["iterations"] or 0) for r in trained}))),
         "framework": ", ".join(sorted({r.cell.backend for r in of})),
         "records": len(found),

@@ -191,8 +191,8 @@ def validation_accuracy(r: Record) -> float:
 
 def over_episodes(r: Record) -> float:
     """± of a run's held-out accuracy over its episodes, 95 %, in points; NaN where held-out data are no episodes."""
-    number = r.cell.task_options.get("test_episodes", EPISODES)
-    return POINTS * NORMAL * metric(r, "held", "accuracy_sd") / np.sqrt(number)
+    number = r.cell.task_options.get("test_episodes") or EPISODES
+    return POINTS * NORMAL * metric(r, "held", "accuracy_sd") / np.sqrt(int(number))
 
 
 def f1(r: Record) -> float:

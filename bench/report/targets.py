@@ -128,14 +128,10 @@ def _peers(peers: Mapping[str, Any] | None) -> Iterator[Row]:
 
 def _slopes(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
     made = [t.rows for t in memory.tables(frame(stores.get("cleaning", []))) if t.name == "memory-slopes"]
-    rows = made[0] if made and not made[0].empty else None
+    rows = made[0].to_dict("records") if made else []
     for name in LANES:
-        mine = (
-            []
-            if rows is None
-            else rows[(rows.over == "K") & (rows.series == "krmd iterates") & (rows.framework == name)]
-        )
-        found = [] if rows is None else [float(x) for x in mine["plan slope (M·itemsize)"]]
+        of = [row for row in rows if (row["over"], row["series"], row["framework"]) == ("K", "krmd iterates", name)]
+        found = [float(row["plan slope (M·itemsize)"]) for row in of]
         told = f"{max(found):.3f}" if found else ""
         reached = max(found) <= 1.1 if found else None
         yield Row(f"{name}, memory an extra K, iterates, in M·itemsize", "≤ 1.1", "1.0", told, reached, "cleaning")
