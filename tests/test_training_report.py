@@ -405,5 +405,54 @@ def test_an_exact_line_of_another_horizon_does_not_hide_RMD():
     assert any(text.startswith("RMD") for text in shown)
 
 
+def test_a_map_says_whose_rate_it_is():
+    made = trained.interaction("jax", 2)
+
+    def texts(records):
+        (picture,) = interaction.figures(records)
+        return picture.caption, [ax.get_title() for ax in picture.figure.axes]
+
+    caption, titles = texts(made)
+    assert "adam 0.1" in caption
+    assert not any("adam" in t for t in titles)
+    other = [r for r in made if r.cell.truncation != 5]
+    other += [
+        trained.run("jax", "task_interaction", 5, s, task_options=trained.INTERACTION, chosen=[0.1] * 46,
+                    settings={**trained.SETTINGS, "rate": 0.7})
+        for s in range(2)
+    ]  # fmt: skip
+    caption, titles = texts(other)
+    assert "adam" not in caption
+    assert [t for t in titles if t.startswith("K = 5, adam 0.7:")]
+    assert [t for t in titles if t.startswith("K = 1, adam 0.1:")]
+
+
+def test_a_line_that_has_no_map_chooses_no_draw():
+    made = trained.interaction("jax", 3)
+    without = [
+        trained.run("jax", "task_interaction", 2, 9, task_options=trained.INTERACTION),
+        trained.run("jax", "task_interaction", None, 9, task_options=trained.INTERACTION, chosen=[0.1] * 46),
+    ]
+    (picture,) = interaction.figures([*made, *without])
+    assert "seed 0, jax" in picture.caption
+    assert "not drawn: 1." in picture.caption  # RMD is the fifth
+    assert "not drawn" not in interaction.figures(made)[0].caption
+
+
+def test_the_least_p_is_that_of_the_problems_shown():
+    made = trained.interaction("jax", 3)
+    assert "at least 0.0005; on cifar10, whose 2 groups allow 210 assignments, at least about 0.005." in (
+        interaction.table(made).caption
+    )
+    many = [
+        trained.run("jax", "task_interaction", 100, s, task_options={"dataset": "cifar100", **options},
+                    chosen=[*np.linspace(0, 1, 4950).tolist(), 0.1])
+        for s in range(2)
+        for options in ({}, {"interaction": False})
+    ]  # fmt: skip
+    assert interaction.table(many).caption.endswith("so p is at least 0.0005.")
+    assert interaction.table([]).caption.endswith("so p is at least 0.0005.")
+
+
 def test_reports_know_the_number_of_held_out_episodes():
     assert TASKS["fewshot"].test_episodes == runs.EPISODES
