@@ -1,4 +1,8 @@
-"""What a cell will take, from its sizes alone: seconds on one core, and bytes.  Good to a factor of three."""
+"""What a cell will take, from its sizes alone: seconds on one core, and bytes.
+
+Training on real tasks for a minute or more is told to about a factor of three.  What takes seconds is not: the first
+cell of a process compiles, reads data and computes a reference and may take tens of times as long, others a hundredth.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +57,7 @@ def _call(cell: Cell, pulled: int) -> float:
     """T steps and the pull-backs, each of them as much as two steps."""
     passes = cell.horizon + 2.0 * pulled
     if cell.method.endswith("fmd"):
-        N = cell.task_options.get("groups") or (_sizes(cell)[0] if cell.task.startswith("hypercleaning") else 2)
-        passes = cell.horizon * float(N)
+        passes = cell.horizon * float(_hyperparameters(cell))
     if cell.task == "fewshot":
         net = 3 * _net(cell, _images(cell))
         return net * (passes if cell.task_options.get("inside") else 1) + passes * 1e-4
@@ -62,6 +65,18 @@ def _call(cell: Cell, pulled: int) -> float:
         return passes * 200.0 / SPEED
     n, features, classes = _sizes(cell)
     return passes * 4.0 * n * features * classes / SPEED
+
+
+def _hyperparameters(cell: Cell) -> int:
+    """N; 2 where the sizes do not say it."""
+    if cell.task not in REGRESSIONS:
+        return 2
+    n, features, classes = _sizes(cell)
+    if cell.task == "feature_decay":
+        return features
+    if cell.task == "task_interaction":
+        return 1 if cell.task_options.get("interaction") is False else classes * (classes - 1) // 2 + 1
+    return int(cell.task_options.get("groups") or n)
 
 
 def _sizes(cell: Cell) -> tuple[int, int, int]:

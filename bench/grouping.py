@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from math import factorial, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +23,14 @@ class Grouping(NamedTuple):
     between: float
     p: float
     permutations: int
+
+
+def assignments(superclass: Sequence[int]) -> int:
+    """How many ways there are to part the classes into superclasses of these sizes: p is hardly below 1 over it."""
+    sizes = Counter(superclass).values()
+    # Superclasses of one size change places without a change of what is within.
+    orders = prod(factorial(n) for n in sizes) * prod(factorial(n) for n in Counter(sizes).values())
+    return factorial(len(superclass)) // orders
 
 
 def grouping(C: np.ndarray, superclass: np.ndarray, permutations: int = 9999, seed: int = 0) -> Grouping:

@@ -14,6 +14,7 @@ from bench import __main__ as main
 from bench.cell import Cell
 from bench.claims import CLAIMS, judge, page, protocol
 from bench.claims.bias import bound
+from bench.claims.draw import training as drawn
 from bench.claims.query import DEFAULTS
 from bench.record import Bias, Calibration, Landscape, Memory, Record, Result, Sample, Sketch, Time, Training
 from bench.store import Store
@@ -628,6 +629,51 @@ def test_claims_of_training_read_the_settings_that_most_runs_share():
     found = BY_ID["C11"].judge([*both(trained.cleaning), *sweep]).findings["jax"]
     assert not {r.key for r in sweep} & set(found.used)
     assert len(found.used) == 20
+
+
+def test_one_seed_is_not_told_as_several():
+    for id_ in ("C11", "C12", "C13", "C14", "C15b"):
+        reason = verdict(id_, [r for r in both(GOOD[id_]) if r.cell.seed == 0])[1]
+        assert "1 seed" in reason, id_
+        assert "1 seeds" not in reason, id_
+
+
+def _rated(records, rate, **options):
+    """Another problem at another rate, whose C = 0 has one of its own."""
+    found = []
+    for r in records:
+        own = rate if r.cell.task_options.get("interaction", True) else 9.0
+        settings = {**r.cell.settings, "rate": own}
+        found.append(other_cell(r, settings=settings, task_options={**r.cell.task_options, **options}))
+    return found
+
+
+def test_a_figure_says_the_rates_of_its_own_comparisons():
+    """Panel by panel: those of another problem, and of lines that are not compared, are not named."""
+    made = [*_rated(trained.interaction("jax"), 0.1), *_rated(trained.interaction("jax"), 0.7, dataset="cifar100")]
+    picture = drawn.draw_interaction(made)
+    titles = [ax.get_title() for ax in picture.figure.axes]
+    assert len(titles) == 4
+    for title in titles:
+        assert title.endswith("T = 100, adam " + ("0.7" if "cifar100" in title else "0.1"))
+        assert max(map(len, title.splitlines())) <= 34
+    assert picture.figure.get_suptitle() == "task_interaction, float32"
+    assert "on one machine that other cells may have shared" in picture.caption
+
+
+def test_horizons_are_told_with_their_own_rates():
+    """The exact hypergradient of the long horizon is not compared; of two problems each row names its own."""
+    one = [r for r in trained.fewshot("jax") if r.cell.truncation != 50 or r.cell.horizon == 5]
+    exact = [r for r in trained.fewshot("jax") if r.cell.truncation == 50 and r.cell.horizon == 50]
+    exact = [other_cell(r, settings={**r.cell.settings, "rate": 9.0}) for r in exact]
+    picture = drawn.draw_horizons([*one, *exact])
+    assert picture.figure.get_suptitle() == "fewshot (dataset=omniglot): adam 0.1, float32"
+    picture = drawn.draw_horizons([*one, *exact, *_rated(one, 0.7, filters=8)])
+    assert picture.figure.get_suptitle() == "fewshot, float32"
+    rows = [" ".join(t.get_text().split()) for t in picture.figure.axes[0].get_yticklabels()]
+    assert len(rows) == 2
+    assert sum("filters=8" in row and "adam 0.7" in row for row in rows) == 1
+    assert sum("filters=8" not in row and "adam 0.1" in row for row in rows) == 1
 
 
 def test_a_stash_is_no_seed_of_its_own():

@@ -164,9 +164,32 @@ def test_the_estimate_counts_upper_iterations():
 
 def test_the_estimate_is_of_the_right_size():
     """300 iterations at 1000 examples took 31 to 56 s for K = 1 and 62 to 100 s for K = 100 on one core."""
-    for K, took in ((1, 42.0), (100, 80.0)):
-        found = estimate.seconds(trained.cell("jax", "hypercleaning", K, task_options=trained.CLEANING))
-        assert took / 3 < found < 3 * took
+    cifar10 = {"dataset": "cifar10", "rho": 0.03}
+    for task, K, options, iterations, every, took in (
+        ("hypercleaning", 1, trained.CLEANING, 300, 100, 42.0),
+        ("hypercleaning", 100, trained.CLEANING, 300, 100, 80.0),
+        ("hypercleaning_l1", 100, trained.CLEANING, 100, 10, 41.0),
+        ("feature_decay", 100, {}, 100, 10, 26.0),
+        ("task_interaction", 1, cifar10, 120, 12, 19.2),
+        ("task_interaction", 100, cifar10, 120, 12, 31.9),
+    ):
+        settings = {**trained.SETTINGS, "iterations": iterations, "every": every}
+        found = estimate.seconds(trained.cell("jax", task, K, task_options=options, settings=settings))
+        assert took / 3 < found < 3 * took, task
+
+
+def test_the_estimate_knows_how_many_hyperparameters_there_are():
+    """FMD carries N columns: at N of two problems of one size its time is as N."""
+
+    def seconds(task, **options):
+        c = trained.cell("jax", task, None, kind="hypergradient", settings={}, method="fmd", task_options=options)
+        return estimate.seconds(c) - estimate.START
+
+    assert seconds("hypercleaning", train=1000) == pytest.approx(10 * seconds("hypercleaning", train=1000, groups=100))
+    assert seconds("hypercleaning_l1", train=1000) == pytest.approx(seconds("hypercleaning", train=1000))
+    assert seconds("task_interaction") == pytest.approx(46 * seconds("task_interaction", interaction=False))
+    # N = words, and a step is as long as there are words
+    assert seconds("feature_decay", words=2000) == pytest.approx(4 * seconds("feature_decay", words=1000))
 
 
 @pytest.mark.parametrize("command", ["methods", "tasks", "--help", "--version"])

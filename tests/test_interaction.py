@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import backends
 from backends.hypergradient import METHODS
 from bench import stamp
 from bench.cell import Cell
-from bench.grouping import grouping
+from bench.grouping import assignments, grouping
 from bench.reference import flat
 from bench.report import interaction
 from bench.runner import Runner
@@ -463,6 +464,21 @@ def test_grouping_permutes_classes_not_pairs():
     C = np.zeros((20, 20))
     C[0, 1:] = C[1:, 0] = 1.0
     assert grouping(C, np.arange(20) // 5, 199).p == 1.0
+
+
+def test_assignments_are_counted_once():
+    """All orders of the classes, and which pairs each has within."""
+    for superclass in ([0, 0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1, 2], [0, 0, 0]):
+        orders = permutations(superclass)
+        pairs = {tuple(a[j] == a[k] for j in range(len(a)) for k in range(j)) for a in orders}
+        assert assignments(superclass) == len(pairs), superclass
+
+
+def test_no_p_is_far_below_the_share_of_one_assignment():
+    superclass = np.array([0, 0, 1, 1, 1, 1, 1, 1, 0, 0])
+    C = 1.0 * (superclass[:, None] == superclass[None, :]) * (1 - np.eye(10))
+    assert assignments(superclass.tolist()) == 210
+    assert grouping(C, superclass, 1999).p == pytest.approx(1 / 210, rel=0.5)
 
 
 def test_grouping_refuses_what_it_cannot_test():

@@ -405,5 +405,93 @@ def test_an_exact_line_of_another_horizon_does_not_hide_RMD():
     assert any(text.startswith("RMD") for text in shown)
 
 
+def test_a_map_says_whose_rate_it_is():
+    made = trained.interaction("jax", 2)
+
+    def texts(records):
+        (picture,) = interaction.figures(records)
+        return picture.caption, [ax.get_title() for ax in picture.figure.axes]
+
+    caption, titles = texts(made)
+    assert "adam 0.1" in caption
+    assert not any("adam" in t for t in titles)
+    other = [r for r in made if r.cell.truncation != 5]
+    other += [
+        trained.run("jax", "task_interaction", 5, s, task_options=trained.INTERACTION, chosen=[0.1] * 46,
+                    settings={**trained.SETTINGS, "rate": 0.7})
+        for s in range(2)
+    ]  # fmt: skip
+    caption, titles = texts(other)
+    assert "adam" not in caption
+    assert [t for t in titles if t.startswith("K = 5, adam 0.7:")]
+    assert [t for t in titles if t.startswith("K = 1, adam 0.1:")]
+
+
+def test_a_line_that_has_no_map_chooses_no_draw():
+    made = trained.interaction("jax", 3)
+    without = [
+        trained.run("jax", "task_interaction", 2, 9, task_options=trained.INTERACTION),
+        trained.run("jax", "task_interaction", None, 9, task_options=trained.INTERACTION, chosen=[0.1] * 46),
+    ]
+    (picture,) = interaction.figures([*made, *without])
+    assert "seed 0, jax" in picture.caption
+    assert "not drawn: 1." in picture.caption  # RMD is the fifth
+    assert "not drawn" not in interaction.figures(made)[0].caption
+
+
+def test_the_least_p_is_that_of_the_problems_shown():
+    made = trained.interaction("jax", 3)
+    assert "at least 0.0005; on cifar10, whose 2 groups allow 210 assignments, at least about 0.005." in (
+        interaction.table(made).caption
+    )
+    many = [
+        trained.run("jax", "task_interaction", 100, s, task_options={"dataset": "cifar100", **options},
+                    chosen=[*np.linspace(0, 1, 4950).tolist(), 0.1])
+        for s in range(2)
+        for options in ({}, {"interaction": False})
+    ]  # fmt: skip
+    assert interaction.table(many).caption.endswith("so p is at least 0.0005.")
+    assert interaction.table([]).caption.endswith("so p is at least 0.0005.")
+
+
+def test_lines_beyond_the_eighth_are_counted():
+    made = [trained.run("jax", "hypercleaning", K, task_options=trained.CLEANING) for K in (1, 2, 3, 4, 5, 6, 7, 8)]
+    assert "not drawn" not in curves.figures(made)[0].caption
+    made += [trained.run("jax", "hypercleaning", K, task_options=trained.CLEANING) for K in (9, 10)]
+    assert "beyond these 8 and not drawn: 2." in curves.figures(made)[0].caption
+
+
+def test_draws_of_unequal_difficulty_do_not_hide_where_lines_part():
+    """Losses that differ by the seed alone have no spread; what a line adds of its own has."""
+
+    def shaded(records):
+        (picture,) = curves.figures(records)
+        (ax,) = [ax for ax in picture.figure.axes if ax.get_title() == "validation loss"]
+        heights = []
+        for band in ax.collections:
+            x, y = band.get_paths()[0].vertices.T
+            heights.append(np.ptp(y[x == 300]))
+        return heights, np.ptp(ax.get_ylim())
+
+    def made(own):
+        runs_of = []
+        for s in range(3):
+            for K in (1, 100):
+                r = trained.run("jax", "hypercleaning", K, s, task_options=trained.CLEANING)
+                losses = [2 - s, *(1 + s + own * K * (s - 1) / 100 + at for at in (0.3, 0.2, 0.1))]
+                runs_of.append(r.model_copy(update={"training": r.training.model_copy(update={"value": [losses]})}))
+        return runs_of
+
+    heights, view = shaded(made(0.0))
+    assert heights == pytest.approx([0, 0], abs=1e-12)
+    assert view < 0.3
+    heights, view = shaded(made(0.4))
+    # K = 100 adds −0.4, 0, 0.4 and K = 1 a hundredth; the level has half of both.
+    assert heights == pytest.approx([0.396, 0.396])
+    assert view > 0.396
+    alone = [r for r in made(0.4) if r.cell.truncation == 1 or r.cell.seed == 0]
+    assert shaded(alone)[0] == pytest.approx([0])  # a line of one seed has no spread and asks for no seed
+
+
 def test_reports_know_the_number_of_held_out_episodes():
     assert TASKS["fewshot"].test_episodes == runs.EPISODES

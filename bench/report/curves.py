@@ -85,7 +85,8 @@ def _picture(family: Family, framework: str, lines: dict[Line, list[Record]], le
     figure = Figure(figsize=(3.4 * columns, 6.6))
     axes: Any = figure.subplots(2, columns, squeeze=False)
     for ax, panel in zip(axes.ravel(), panels):
-        later = [y for line, of in lines.items() for y in _line(ax, panel, of, looks[line])]
+        levels = _levels(panel, lines) if panel.label in (LOSS, ACCURACY) else None
+        later = [y for line, of in lines.items() for y in _line(ax, panel, of, looks[line], levels)]
         _name(ax, panel)
         _from_the_second(ax, panel, later)
     for ax in axes.ravel()[len(panels) :]:
@@ -97,13 +98,12 @@ def _picture(family: Family, framework: str, lines: dict[Line, list[Record]], le
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"training-{family.name}-{framework}").strip("-")
     return Picture(
         stem,
-        f"Training along upper iterations: {facts}. Means over seeds; shaded from the least to the largest "
-        "change since each seed's own start, around the mean, so that draws of unequal difficulty do not hide it (on a "
-        "log axis from the least to the largest value); dF by native autodiff in float64. The bias is read at the "
-        "run's own λ, which starts at λ_0. Time is iterations times the median seconds of one h, on a machine that may "
-        "have run other cells. In the panels of loss and "
-        "accuracy the start is out of view."
-        + (f" {left_out} more lines were run and are not drawn." if left_out else ""),
+        f"Training along upper iterations: {facts}. Means over seeds, shaded from the least to the largest; in the "
+        "panels of loss and accuracy, where the start may be out of view, each seed is shaded less its own level (the "
+        "mean over lines of its last value; seeds that all lines have), around the mean, so that draws of unequal "
+        "difficulty do not hide where lines part. dF by native autodiff in float64. The bias is read at the run's own "
+        "λ, which starts at λ_0. Time is iterations times the median seconds of one h, on a machine that may have run "
+        "other cells." + (f" Lines run beyond these {len(lines)} and not drawn: {left_out}." if left_out else ""),
         figure,
     )
 
@@ -129,9 +129,19 @@ def _from_the_second(ax: Axes, panel: Panel, later: list[float]) -> None:
         ax.set_ylim(min(later) - room, max(later) + room)
 
 
-def _line(ax: Axes, panel: Panel, of: list[Record], looks: dict[str, Any]) -> list[float]:
-    """The mean over seeds, and its values from the second on; seeds that recorded other iterations than most are left
-    out."""
+def _levels(panel: Panel, lines: dict[Line, list[Record]]) -> dict[int, float]:
+    """By seed the mean over lines of the last value: of the seeds that all lines have, but for lines of one seed."""
+    last = [runs.by_seed(of, lambda r: float(panel.values(r)[-1])) for of in lines.values() if len(of) > 1]
+    seeds = set.intersection(*map(set, last)) if last else set()
+    return {seed: float(np.mean([values[seed] for values in last])) for seed in sorted(seeds)}
+
+
+def _line(
+    ax: Axes, panel: Panel, of: list[Record], looks: dict[str, Any], levels: dict[int, float] | None
+) -> list[float]:
+    """The mean over seeds, shaded by their spread, less their levels if there are any; what is to be in view: the mean
+    from the second value on, and the spread at the end.  Seeds that recorded other iterations than most are left out.
+    """
     by = grouped(runs.one_machine(of) if panel.time else of, lambda r: tuple(training_of(r).iterations))
     tau, same = max(by.items(), key=lambda pair: (len(pair[1]), len(pair[0])))
     values = np.array([panel.values(r) for r in same])
@@ -148,12 +158,17 @@ def _line(ax: Axes, panel: Panel, of: list[Record], looks: dict[str, Any]) -> li
         return []
     every, middle = max(int(seen.sum()) // 8, 1), values.mean(axis=0)[seen]
     ax.plot(x[seen], middle, **looks, linewidth=1.3, markersize=4, markevery=every)
-    if len(same) > 1:
-        # Seeds begin at unequal places: what they share is the way from there.
-        own = 0.0 if panel.log else values[:, seen][:, :1] - middle[0]
-        low, high = (bound(values[:, seen] - own, axis=0) for bound in (np.min, np.max))
+    spread = values[:, seen]
+    if levels is not None:
+        # A seed that is hard for one K is hard for all.
+        spread = np.array([v[seen] - levels[r.cell.seed] for v, r in zip(values, same) if r.cell.seed in levels])
+        spread = spread - spread.mean(axis=0) + middle if len(spread) else spread
+    later = middle[1:].tolist()
+    if len(spread) > 1:
+        low, high = spread.min(axis=0), spread.max(axis=0)
         ax.fill_between(x[seen], low, high, color=looks["color"], alpha=0.15, linewidth=0)
-    return middle[1:].tolist()
+        later += [low[-1], high[-1]]
+    return later
 
 
 def _label(line: Line, of: list[Record], T: int) -> str:

@@ -14,11 +14,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from bench.grouping import Grouping, grouping
+from bench.cell import Cell
+from bench.grouping import Grouping, assignments, grouping
 from bench.record import Record
 from bench.report import runs, style
 from bench.report.figures import Picture
-from bench.report.runs import Family, Line, by_seed, grouped, training_of
+from bench.report.runs import Family, by_seed, grouped, training_of
 from bench.report.table import Table
 from bench.stats import paired
 
@@ -69,16 +70,34 @@ def ordered(C: np.ndarray, dataset: str) -> tuple[np.ndarray, np.ndarray, list[s
 
 def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
     """Does a learned C help, and whom does it group?  Paired by split, framework by framework."""
-    rows = [row for f in runs.families(records) if f.name.startswith("task_interaction") for row in _rows(f, stale)]
+    rows, datasets = [], set()
+    for family in (f for f in runs.families(records) if f.name.startswith("task_interaction")):
+        found = list(_rows(family, stale))
+        rows += found
+        if any(np.isfinite(row["largest p"]) for row in found):
+            datasets.add(_dataset(family.records[0].cell))
     return Table(
         "interaction",
         "Regularization learning: held-out accuracy of the learned C less that of C = 0 with its own learned ρ, in "
         "points, paired by split, 95 % interval; C = 0 is trained with the exact hypergradient. Right: mean C within "
         "and between superclasses, which no problem has seen, and the largest p over splits of a permutation test "
-        f"whether C is larger within: {PERMUTATIONS} permutations of classes, so p is at least "
-        f"{1 / (1 + PERMUTATIONS):g}; on CIFAR-10, whose two groups can be assigned in 210 ways, at least about 0.005.",
+        f"whether C is larger within: {_least(sorted(datasets))}.",
         pd.DataFrame(rows),
     )
+
+
+def _least(datasets: list[str]) -> str:
+    """How small p can get: few superclasses can be assigned in fewer ways than are drawn."""
+    told = f"{PERMUTATIONS} permutations of classes, so p is at least {1 / (1 + PERMUTATIONS):g}"
+    for name in datasets:
+        of = SUPERCLASS.get(name, ())
+        if of and (ways := assignments(of)) <= PERMUTATIONS:
+            told += f"; on {name}, whose {len(set(of))} groups allow {ways} assignments, at least about {1 / ways:.1g}"
+    return told
+
+
+def _dataset(cell: Cell) -> str:
+    return str(cell.task_options.get("dataset", "cifar10"))
 
 
 def _rows(family: Family, stale: frozenset[str]) -> Iterator[dict[str, Any]]:
@@ -110,24 +129,22 @@ def _rows(family: Family, stale: frozenset[str]) -> Iterator[dict[str, Any]]:
 
 def _grouping(r: Record) -> Grouping | None:
     C = matrix(training_of(r).chosen or [])
-    of = np.array(SUPERCLASS.get(str(r.cell.task_options.get("dataset", "cifar10")), ()))
+    of = np.array(SUPERCLASS.get(_dataset(r.cell), ()))
     return None if C is None or len(C) != len(of) else grouping(C, of, PERMUTATIONS)
 
 
 def _figures(family: Family) -> Iterator[Picture]:
-    found: list[tuple[Line, Record, np.ndarray]] = []
-    learned = {line: of for line, of in family.lines.items() if not line.baseline}
-    # Panels are of one draw and framework where all lines have one.
-    shared = set.intersection(*({_draw(r) for r in of} for of in learned.values())) if learned else set()
-    for line, of in learned.items():
-        r = min((r for r in of if not shared or _draw(r) == min(shared)), key=_draw)
-        C = matrix(training_of(r).chosen or [])
-        if C is not None:
-            found.append((line, r, C))
+    learned = {line: _maps(of) for line, of in family.lines.items() if not line.baseline}
+    learned = {line: of for line, of in learned.items() if of}
+    left_out = len(learned) - SHOWN
+    learned = dict(list(learned.items())[:SHOWN])
+    # Panels are of one draw and framework where all of them have one.
+    shared = min(set.intersection(*map(set, learned.values())), default=None) if learned else None
+    found = [(line, *of[min(of) if shared is None else shared]) for line, of in learned.items()]
     if not found or max(C.max() for *_, C in found) <= 0:
         return
-    found = found[:SHOWN]
-    dataset = str(found[0][1].cell.task_options.get("dataset", "cifar10"))
+    one = found[0][1].cell
+    dataset, alike = _dataset(one), len({runs.pair_of(r.cell) for _, r, _ in found}) == 1
     top = max(C.max() for *_, C in found)
     figure = Figure(figsize=(3.6 * len(found) + 0.9, 5.3), layout="constrained")
     panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
@@ -138,9 +155,11 @@ def _figures(family: Family) -> Iterator[Picture]:
         for end in ends:
             ax.axhline(end - 0.5, color="#FFFFFF", linewidth=0.4)
             ax.axvline(end - 0.5, color="#FFFFFF", linewidth=0.4)
-        own = "" if shared else f", {r.cell.backend}, seed {r.cell.seed}"
+        own = [] if shared else [r.cell.backend, f"seed {r.cell.seed}"]
+        own += [] if alike else [runs.pair_of(r.cell)]
         part = (C[np.triu_indices(len(C), 1)] > 0).mean()
-        ax.set_title(f"{line.label(family.T)}{own}: {part:.0%} of pairs above 0", fontsize=9 if shared else 7)
+        title = f"{', '.join([line.label(family.T), *own])}: {part:.0%} of pairs above 0"
+        ax.set_title(title, fontsize=7 if own else 9)
         ax.set_xlabel("class, by superclass" if len(ends) else "class")
         if names:
             ax.set_xticks(range(len(names)), names, rotation=90)
@@ -148,17 +167,24 @@ def _figures(family: Family) -> Iterator[Picture]:
         ax.grid(False)
     panels[0].set_ylabel(panels[0].get_xlabel())
     figure.colorbar(ScalarMappable(norm, "magma"), ax=list(panels), label="C of two classes", shrink=0.8)
-    one = found[0][1].cell
-    draw = f"seed {one.seed}, {one.backend}, " if shared else ""
-    facts = f"{family.name}: T = {family.T}, {draw}{runs.pair_of(one)}, {family.dtype}"
+    # What differs is said at its panel.
+    common = [f"seed {one.seed}", one.backend] if shared else []
+    common += [runs.pair_of(one)] if alike else []
+    facts = f"{family.name}: {', '.join([f'T = {family.T}', *common, family.dtype])}"
     figure.suptitle(fill(facts, 45 * len(found) + 10), fontsize=9)
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"interaction-{family.name}").strip("-")
     yield Picture(
         stem,
         f"The learned interaction C at the selected iteration: {facts}. Lines part superclasses; what is below "
-        f"10^-{DECADES} of the largest entry has the darkest colour.",
+        f"10^-{DECADES} of the largest entry has the darkest colour."
+        + (f" Lines learned beyond these {SHOWN} and not drawn: {left_out}." if left_out > 0 else ""),
         figure,
     )
+
+
+def _maps(of: list[Record]) -> dict[tuple[str, int], tuple[Record, np.ndarray]]:
+    """The records that have a C, with it, by draw."""
+    return {_draw(r): (r, C) for r in of if (C := matrix(training_of(r).chosen or [])) is not None}
 
 
 def _draw(r: Record) -> tuple[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -31,7 +31,7 @@ from bench.claims.training import (
 from bench.record import Record
 from bench.report import runs, style
 from bench.report.figures import Picture
-from bench.report.runs import TASKS, grouped
+from bench.report.runs import TASKS, Line, grouped
 from bench.stats import Interval
 
 KRMD = "#0072B2"
@@ -96,20 +96,24 @@ def draw_cleaning(records: list[Record]) -> Picture | None:
         ax.set_title(metric.name)
         ax.set_ylabel(f"difference to K = T ({'points' if metric.unit == 'points' else 'nats'})")
     axes[0].legend(frameon=False, fontsize=7)
-    one = next(c for c in every if c.family.name == name)
+    mine = [c for c in every if c.family.name == name]
     return _picture(
         figure,
         C11.figure,
-        f"{name}: T = {one.family.T}, {_upper(one)}, float32",
+        f"{name}: {_upper(mine)}, float32",
         f"K-RMD minus the exact hypergradient, paired by seed, at the selected iteration. Shaded: ± {POINTS} points, "
         f"and ± {LOSS:.0%} of the validation loss. Bars are 95 % intervals over seeds; none below three seeds.",
     )
 
 
-def _upper(*found: Compared) -> str:
-    """Of the lines that are compared."""
+def _upper(found: Sequence[Compared]) -> str:
+    """`T = 100, adam 0.3`: of the lines that are compared with the exact one, and of that."""
     lines = [c.family.lines[line] for c in found for line in (c.line, c.family.exact) if line is not None]
-    return ", ".join(sorted({runs.pair_of(r.cell) for of in lines for r in of}))
+    return ", ".join([*sorted({f"T = {c.family.T}" for c in found}), *_pairs(r for of in lines for r in of)])
+
+
+def _pairs(records: Iterable[Record]) -> list[str]:
+    return sorted({runs.pair_of(r.cell) for r in records})
 
 
 def _picture(figure: Any, stem: str, facts: str, caption: str) -> Picture:
@@ -150,15 +154,14 @@ def _accuracy_and_time(records: list[Record], task: str, stem: str) -> Picture |
         cost.set_ylim(0, None)
         gain.set_ylabel("accuracy minus that of K = T (points)")
         cost.set_ylabel("time an upper iteration / that of K = T")
-        title = f"{fill(name, 34)}\n{_upper(*mine)}"
+        title = f"{fill(name, 34)}\n{fill(_upper(mine), 34)}"
         gain.set_title(title, fontsize=8)
         cost.set_title(title, fontsize=8)
         gain.legend(frameon=False, fontsize=7)
-    one = every[0]
     return _picture(
         figure,
         stem,
-        f"{task}: T = {one.family.T}, float32",
+        f"{task}, float32",
         f"K-RMD against the exact hypergradient, paired by seed: held-out accuracy (shaded: ± {POINTS} points) and "
         "time an upper iteration, on one machine that other cells may have shared. Bars are 95 % intervals over seeds; "
         "none below three seeds.",
@@ -170,20 +173,31 @@ def draw_horizons(records: list[Record]) -> Picture | None:
     every = [(name, c, short) for name, pairs in found.items() for c, short in pairs]
     if not every:
         return None
-    figure, (ax,) = panels(1, 6.5, 1.8 + 0.5 * len(every))
-    _forest(
-        ax, [(f"{name}: K = {c.line.K} of T = {c.line.T}\nminus T = {s.T}, exact", name, c) for name, c, s in every]
-    )
+    titles = list(dict.fromkeys(_of(c, s) for _, c, s in every))
+    # One problem is named above, several at their rows.
+    alone = len(titles) == 1
+    own = {title: "" if alone else f"{fill(title, 34)}\n" for title in titles}
+    figure, (ax,) = panels(1, 6.5, 1.8 + (0.5 if alone else 0.9) * len(every))
+    rows = [
+        (f"{own[_of(c, s)]}{name}: K = {c.line.K} of T = {c.line.T}\nminus T = {s.T}, exact", name, c)
+        for name, c, s in every
+    ]
+    _forest(ax, rows)
     ax.axvline(0, **GUIDE)
     ax.set_xlabel("difference of held-out accuracy (points)")
-    one = every[0][1]
     return _picture(
         figure,
         C14.figure,
-        f"{one.family.name}: {_upper(one)}, float32",
+        f"{titles[0] if alone else 'fewshot'}, float32",
         "A long forward pass with a short backward pass minus a short horizon with its exact hypergradient, paired by "
         "seed; right of 0 the long one is better. Bars are 95 % intervals over seeds; none below three seeds.",
     )
+
+
+def _of(c: Compared, short: Line) -> str:
+    """The problem, and the settings of its two lines."""
+    pairs = _pairs(r for line in (c.line, short) for r in c.family.lines[line])
+    return f"{c.family.name}: {', '.join(pairs)}"
 
 
 def draw_comparable(records: list[Record]) -> Picture | None:
