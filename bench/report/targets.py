@@ -127,11 +127,12 @@ def _peers(peers: Mapping[str, Any] | None) -> Iterator[Row]:
 
 
 def _slopes(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
-    made = [t.rows for t in memory.tables(frame(stores.get("cleaning", []))) if t.name == "memory-slopes"]
+    of = stores.get("cleaning", [])
+    made = [t.rows for t in (memory.tables(frame(of)) if of else []) if t.name == "memory-slopes"]
     rows = made[0].to_dict("records") if made else []
     for name in LANES:
-        of = [row for row in rows if (row["over"], row["series"], row["framework"]) == ("K", "krmd iterates", name)]
-        found = [float(row["plan slope (M·itemsize)"]) for row in of]
+        mine = [row for row in rows if (row["over"], row["series"], row["framework"]) == ("K", "krmd iterates", name)]
+        found = [float(row["plan slope (M·itemsize)"]) for row in mine]
         told = f"{max(found):.3f}" if found else ""
         reached = max(found) <= 1.1 if found else None
         yield Row(f"{name}, memory an extra K, iterates, in M·itemsize", "≤ 1.1", "1.0", told, reached, "cleaning")
