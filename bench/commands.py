@@ -322,9 +322,9 @@ def reached(folder: Path) -> int:
     from bench.report import table, targets
 
     stores = {path.parent.name: _records(path.parent) for path in sorted(folder.glob("*/records"))}
-    made = targets.table(stores, targets.read_peers(folder))
     if not stores:
         raise UserError(f"{str(folder)!r} holds no stores; expected folders such as quick and speed, with records")
+    made = targets.table(stores, targets.read_peers(folder))
     _write(folder / "targets.md", f"{made.caption}\n\n{table.markdown(made.rows)}\n")
     return 0
 
@@ -458,7 +458,7 @@ def tasks() -> int:
     for name, cls in TASKS.items():
         _print_entry(name, cls)
         # TASKS holds classes under the type of what they are called as
-        console.print(f"    points: {', '.join(cls.points)}", markup=False)  # pyright: ignore[reportFunctionMemberAccess]
+        console.print(f"    points: {', '.join(cls.points)}", markup=False)  # pyright: ignore[reportFunctionMemberAccess] - as above
     return 0
 
 

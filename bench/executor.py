@@ -113,7 +113,7 @@ class Executor:
         return ProcessPool(
             max_workers=1,
             # pebble's annotation is narrower than its documentation
-            context=multiprocessing.get_context("spawn"),  # pyright: ignore[reportArgumentType]
+            context=multiprocessing.get_context("spawn"),  # pyright: ignore[reportArgumentType] - pebble's stub wants a wider type
             initializer=_start,
             initargs=(self.threads, len(self.pools), str(self.cache), self.memory_limit),
         )

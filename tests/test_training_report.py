@@ -268,15 +268,21 @@ def test_the_permutation_test_sees_a_planted_group():
     assert rows.loc[100, "C within"] == pytest.approx(1.0)
 
 
-def test_times_are_those_of_calls_alone_where_there_are_any():
-    made = [r for r in trained.cleaning("jax", 3) if r.cell.truncation in (5, 100)]
-    (family,) = runs.families(made)
-    assert {line.K: round(x, 2) for (line, _), x in pareto.seconds(family, made).items()} == {5: 0.11, 100: 0.2}
+def timed_alone():
+    """K = 5 and K = 100, each called alone on the machine."""
     alone = []
     for K, median in ((5, 0.02), (100, 0.03)):
         r = trained.planned("jax", "hypercleaning", K, 1, task_options=trained.CLEANING)
         time = Time(lane="jit", compile=1.0, warmup=0.1, values=[median], median=median, iqr_ratio=0.0, flags=[])
         alone.append(r.model_copy(update={"result": r.result.model_copy(update={"time": time})}))
+    return alone
+
+
+def test_times_are_those_of_calls_alone_where_there_are_any():
+    made = [r for r in trained.cleaning("jax", 3) if r.cell.truncation in (5, 100)]
+    (family,) = runs.families(made)
+    assert {line.K: round(x, 2) for (line, _), x in pareto.seconds(family, made).items()} == {5: 0.11, 100: 0.2}
+    alone = timed_alone()
     assert {line.K: x for (line, _), x in pareto.seconds(family, [*made, *alone]).items()} == {5: 0.02, 100: 0.03}
     assert "alone on the machine" in "".join(ax.get_xlabel() for ax in pareto.figures([*made, *alone])[0].figure.axes)
 
@@ -366,29 +372,27 @@ def test_no_front_is_drawn_through_times_of_a_shared_machine():
 
     made = trained.cleaning("jax", 3)
     assert not any(joined(made))
-    alone = []
-    for K, median in ((5, 0.02), (100, 0.03)):
-        r = trained.planned("jax", "hypercleaning", K, 1, task_options=trained.CLEANING)
-        time = Time(lane="jit", compile=1.0, warmup=0.1, values=[median], median=median, iqr_ratio=0.0, flags=[])
-        alone.append(r.model_copy(update={"result": r.result.model_copy(update={"time": time})}))
+    alone = timed_alone()
     assert any(joined([*made, *alone]))
+
+
+def map_texts(records):
+    """The caption of the map of C, and its panels' titles."""
+    (picture,) = interaction.figures(records)
+    return picture.caption, [ax.get_title() for ax in picture.figure.axes]
 
 
 def test_a_map_says_which_draw_it_is_of():
     made = trained.interaction("jax", 4)
 
-    def texts(records):
-        (picture,) = interaction.figures(records)
-        return picture.caption, [ax.get_title() for ax in picture.figure.axes]
-
-    caption, titles = texts(made)
+    caption, titles = map_texts(made)
     assert "seed 0, jax" in caption
     assert not any("seed" in t for t in titles)
     late = [r for r in made if r.cell.truncation != 1 or r.cell.seed == 3]
-    caption, titles = texts(late)
+    caption, titles = map_texts(late)
     assert "seed 3, jax" in caption
     apart = [r for r in late if r.cell.truncation != 5 or r.cell.seed == 2]
-    caption, titles = texts(apart)
+    caption, titles = map_texts(apart)
     assert "seed" not in caption
     assert any("seed 3" in t for t in titles)
     assert any("seed 2" in t for t in titles)
@@ -408,11 +412,7 @@ def test_an_exact_line_of_another_horizon_does_not_hide_RMD():
 def test_a_map_says_whose_rate_it_is():
     made = trained.interaction("jax", 2)
 
-    def texts(records):
-        (picture,) = interaction.figures(records)
-        return picture.caption, [ax.get_title() for ax in picture.figure.axes]
-
-    caption, titles = texts(made)
+    caption, titles = map_texts(made)
     assert "adam 0.1" in caption
     assert not any("adam" in t for t in titles)
     other = [r for r in made if r.cell.truncation != 5]
@@ -421,7 +421,7 @@ def test_a_map_says_whose_rate_it_is():
                     settings={**trained.SETTINGS, "rate": 0.7})
         for s in range(2)
     ]  # fmt: skip
-    caption, titles = texts(other)
+    caption, titles = map_texts(other)
     assert "adam" not in caption
     assert [t for t in titles if t.startswith("K = 5, adam 0.7:")]
     assert [t for t in titles if t.startswith("K = 1, adam 0.1:")]

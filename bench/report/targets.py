@@ -119,7 +119,7 @@ def _peers(peers: Mapping[str, Any] | None) -> Iterator[Row]:
     for row in (r for r in rows if r["package"]):
         same = [r for r in rows if all(r[k] == row[k] for k in ("framework", "estimator", "K"))]
         ours = min(np.median(r["seconds"]) for r in same if r["contestant"].startswith("ours"))
-        label = f"{row['contestant']}, K = {row['K']}"
+        label = f"{row['framework']}, {row['contestant']}, {row['estimator']}, K = {row['K']}"
         ratios[label] = float(np.median(row["seconds"]) / ours)
     least = min(ratios, key=lambda name: ratios[name], default="")
     told = f"{ratios[least]:.2f} ({least}), of {len(ratios)}" if ratios else ""
