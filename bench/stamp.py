@@ -1,4 +1,7 @@
-"""Which files made a record: their SHA-256 decides whether it is stale."""
+"""Which files made a record: the SHA-256 of their code decides whether it is stale.
+
+Comments, docstrings and empty lines are left out of it: they change no number.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from backends import BACKENDS
+from bench import source
 from bench.cell import Cell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,12 +67,12 @@ def files(cell: Cell) -> list[Path]:
 
 
 def stamp(cell: Cell) -> str:
-    """Twelve digits over the content of the cell's files."""
+    """Twelve digits over the code of the cell's files."""
     return _digest(contents(cell))
 
 
 def contents(cell: Cell) -> dict[str, str]:
-    """File → eight digits over its content."""
+    """File → eight digits over its code."""
     return {_name(path): _content(path)[:8] for path in files(cell)}
 
 
@@ -96,4 +100,5 @@ def _name(path: Path) -> str:
 @cache
 def _content(path: Path) -> str:
     """Read once a process: a file that is edited during a run is not the one that the run has imported."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    content = path.read_bytes() if path.suffix != ".py" else source.code(path.read_text("utf-8")).encode()
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,112 @@
+"""Stamps: what makes a record stale, and what does not."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from bench import source, stamp
+from bench.cell import Cell
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BEFORE = '''"""What."""
+from math import pi
+
+TABLE = {"a": 1}
+"""name → number."""
+
+
+class Circle:
+    """A circle."""
+
+    def area(self, r):
+        """πr²."""
+        return pi * r**2  # by Archimedes
+
+
+def page():
+    return """# a heading
+
+of two lines"""
+'''
+
+
+def edited(old: str, new: str) -> str:
+    assert old in BEFORE
+    return BEFORE.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  # by Archimedes", ""),
+        ("  # by Archimedes", "  # noqa: E731 - because"),
+        ('"""What."""', '"""What,\n\n# at length.\n"""'),
+        ('        """πr²."""\n', ""),
+        ('"""name → number."""', '"""Another."""'),
+        ("\n\n\nclass", "\n\nclass"),
+    ],
+)
+def test_words_make_no_record_stale(old, new):
+    assert source.code(edited(old, new)) == source.code(BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("r**2", "r**3"),
+        ('{"a": 1}', '{"b": 1}'),
+        ("# a heading", "# another heading"),  # in a value, not a comment
+        ("heading\n\nof", "heading\nof"),  # an empty line of a value
+        ("import pi", "import e as pi"),
+        ("    def area", "    def volume"),
+    ],
+)
+def test_code_makes_it_stale(old, new):
+    assert source.code(edited(old, new)) != source.code(BEFORE)
+
+
+def test_a_string_that_shares_its_line_stays():
+    assert source.code('x = 1; "what"') == 'x = 1; "what"'
+
+
+def test_a_body_that_was_words_alone_stays_a_body():
+    assert source.code('def f():\n    """What."""\n') == "def f():\n    ..."
+
+
+def test_what_is_no_python_counts_whole():
+    assert source.code("def (  # what") == "def (  # what"
+
+
+@pytest.mark.parametrize("package", ["backends", "tasks", "bench"])
+def test_what_is_left_is_the_same_program(package):
+    for path in (ROOT / package).rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert _program(source.code(text)) == _program(text), path
+
+
+def _program(text: str) -> str:
+    """The syntax tree without bare constants."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            kept = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+            node.body = kept
+    return ast.dump(tree)
+
+
+def test_a_file_is_named_with_what_changed(tmp_path):
+    guest = tmp_path / "mine.py"
+    guest.write_text(BEFORE)
+    cell = Cell(task="quadratic", method=f"{guest}:Circle", backend="jax", horizon=5)
+    made_by = stamp.code(cell)
+    stamp._content.cache_clear()
+    guest.write_text(edited("  # by Archimedes", ""))
+    assert stamp.changed(made_by, cell) == []
+    stamp._content.cache_clear()
+    guest.write_text(edited("r**2", "r**3"))
+    assert stamp.changed(made_by, cell) == ["mine.py"]
+    stamp._content.cache_clear()
