@@ -1,7 +1,7 @@
 """What an estimator's time is made of, and the time to beat: floors, both stashes and the native idiom, interleaved.
 
 One round calls every contestant once, so that a change of the machine's speed touches all of them; ratios are formed
-round by round.
+round by round.  Each round has an order of its own: who comes after whom (whose arrays the cache holds) is no one's.
 
     floor: steps         one T-scan of `step`: the forward pass that every estimator runs
     floor: pull-backs    one scan of K linearisations of `step`, each pulled back: what rmd, krmd and neumann add to it
@@ -22,14 +22,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backends.hypergradient import METHODS
 from backends.hypergradient.krmd import STASHES
 from backends.hypergradient.protocol import head, tail
 from bench.cell import Cell
+from bench.point import hparams_of
 from bench.record import Calibration
 
 ROUNDS = 5
-SECONDS, TOTAL = 0.5, 15.0  # of each contestant at least, unless all of them together have had TOTAL
+SECONDS, TOTAL = 0.5, 30.0  # of each contestant at least, unless all of them together have had TOTAL
 MOST_ROUNDS = 200
 
 
@@ -37,17 +40,18 @@ def measure(bk: Any, task: Any, method: Any, cell: Cell, cache: Path | None = No
     """The seconds of every contestant, a list each, round by round."""
     problem = task.problem(bk)
     data, xs = task.context(cell.seed, 0, cell.horizon)
-    args = tuple(bk.asarray(x) for x in (task.hparams(cell.seed, cell.lam), data, xs))
+    args = (hparams_of(bk, task, cell), bk.asarray(data), bk.asarray(xs))
     calls = {name: bk.compile(f) for name, f in _contestants(bk, problem, method, cell)}
     for f in calls.values():
         bk.prepare(f, *args)
         bk.wait(f(*args))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     rounds, least, total = 0, 0.0, 0.0
+    order = np.random.default_rng(0)
     while rounds < ROUNDS or (least < SECONDS and total < TOTAL and rounds < MOST_ROUNDS):
-        for name, f in calls.items():
+        for name in order.permutation(list(calls)):
             start = time.perf_counter()
-            bk.wait(f(*args))
+            bk.wait(calls[name](*args))
             seconds[name].append(time.perf_counter() - start)
         spent = [sum(values) for values in seconds.values()]
         rounds, least, total = rounds + 1, min(spent), sum(spent)

@@ -62,3 +62,16 @@ def iqr_ratio(values: list[float]) -> float:
 def resident_peak() -> int:
     """The largest resident set of this process so far, in bytes.  It never falls: take differences."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class clock:
+    """Adds the seconds of a block to `book[name]`."""
+
+    def __init__(self, book: dict[str, float], name: str) -> None:
+        self.book, self.name = book, name
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *exc: object) -> None:
+        self.book[self.name] = self.book.get(self.name, 0.0) + time.perf_counter() - self.start

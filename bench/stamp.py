@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from backends import BACKENDS
-from bench import source
+from bench import point, source
 from bench.cell import Cell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,15 +20,14 @@ VERSION = "0.1.0"
 _COMMON: tuple[str, ...] = (
     "backends/protocol.py",
     "backends/hypergradient/protocol.py",
-    "backends/counting.py",
     "tasks/protocol.py",
-    "bench/runner.py",
-    "bench/measure.py",
     "bench/reference.py",
     "backends/hypergradient/native.py",
 )
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
 _KINDS = {  # files beside the kind's own
+    "hypergradient": ("backends/counting.py", "bench/measure.py", "bench/point.py", "bench/sketch.py"),
+    "calibration": ("bench/point.py",),
     "sample": ("bench/constants.py",),
     "training": ("bench/upper.py", "bench/optimisers.py", "bench/checkpoint.py", "tasks/selection.py"),
 }
@@ -53,8 +52,7 @@ def files(cell: Cell) -> list[Path]:
         names.append("backends/memory.py")
     if cell.method in _METHODS:
         names.append(f"backends/hypergradient/{_METHODS[cell.method]}.py")
-    if cell.kind != "hypergradient":
-        names += [f"bench/{cell.kind}.py", *_KINDS.get(cell.kind, ())]
+    names += [f"bench/{cell.kind}.py", *_KINDS.get(cell.kind, ())]
     paths = [ROOT / name for name in names]
     tasks = (cell.task, *_TASKS.get(cell.task, ()))
     paths += [path for name in tasks if (path := ROOT / "tasks" / f"{name}.py").exists()]
@@ -72,8 +70,9 @@ def stamp(cell: Cell) -> str:
 
 
 def contents(cell: Cell) -> dict[str, str]:
-    """File → eight digits over its code."""
-    return {_name(path): _content(path)[:8] for path in files(cell)}
+    """File → eight digits over its code; and over λ, where that is from a file."""
+    lam = point.digest(cell.lam)
+    return {_name(path): _content(path)[:8] for path in files(cell)} | ({"λ": lam[:8]} if lam else {})
 
 
 def code(cell: Cell) -> dict[str, str]:

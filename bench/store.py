@@ -1,7 +1,7 @@
 """A folder of records: one JSON file a cell, written whole or not at all.
 
 DIR/sweep.json            what was asked for: name, title and cells
-DIR/records/<key>.json    {"sha256": of the record's canonical JSON, "record": …}
+DIR/records/<key>.json    one record each, as `bench.recordfile` has it
 DIR/set_aside/            files that were cut, edited or written by a newer version, and why
 DIR/cache/                references, shared by cells
 """
@@ -9,20 +9,18 @@ DIR/cache/                references, shared by cells
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from bench import stamp
+from bench import recordfile, stamp
 from bench.cell import Cell
 from bench.errors import UserError
-from bench.record import SCHEMA, Record
+from bench.record import Record
 from bench.sweep import Expanded
 
 
@@ -89,9 +87,7 @@ class Store:
 
     # records
     def write(self, record: Record) -> None:
-        body = record.model_dump(mode="json")
-        text = json.dumps({"sha256": _digest(body), "record": body}, indent=1, ensure_ascii=False)
-        self._replace(self.records_folder / f"{record.key}.json", text)
+        self._replace(self.records_folder / f"{record.key}.json", recordfile.text(record))
 
     def _replace(self, path: Path, text: str) -> None:
         temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
@@ -105,7 +101,7 @@ class Store:
         """All good records by key, and one line for every file that was set aside now."""
         records, complaints = [], []
         for path in sorted(self.records_folder.glob("*.json")):
-            record, reason = _read(path)
+            record, reason = recordfile.read(path)
             if record is None:
                 self._set_aside(path)
                 complaints.append(f"{path.name}: {reason}; set aside")
@@ -128,30 +124,7 @@ def read_cell(path: Path) -> Cell:
     """The cell of one record file."""
     if not path.is_file():
         raise UserError(f"--cell {path}: there is no such record file")
-    record, reason = _read(path)
+    record, reason = recordfile.read(path)
     if record is None:
         raise UserError(f"--cell {path}: {reason}")
     return record.cell
-
-
-def _read(path: Path) -> tuple[Record | None, str]:
-    try:
-        content: Any = json.loads(path.read_text())
-        body = content["record"]
-    except (ValueError, KeyError, TypeError, OSError):
-        return None, "not a whole record"
-    if isinstance(body, dict) and body.get("schema_version", 0) > SCHEMA:
-        return None, f"written by a newer version (schema {body['schema_version']}, this is {SCHEMA})"
-    if content.get("sha256") != _digest(body):
-        return None, "edited by hand: its checksum does not fit"
-    try:
-        record = Record.model_validate(body)
-    except ValidationError as error:
-        return None, f"not a record of this version: {error.errors()[0]['msg']}"
-    if record.key != path.stem or record.cell.key != record.key:
-        return None, "named for another cell"
-    return record, ""
-
-
-def _digest(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from backends import BACKENDS, DTYPES
 from backends.hypergradient import InvalidOption
-from bench import plugins
+from bench import plugins, point
 from bench.cell import Cell, Dtype, Kind, Option
 from bench.errors import UserError
 from bench.kinds import SETTINGS
@@ -138,9 +138,12 @@ def expand(name: str, sweep: Sweep) -> Expanded:
         task = plugins.build(plugins.task_class(grid.task), grid.task_options, f"{where}: task {grid.task}")
         settings = plugins.build(SETTINGS[grid.kind], grid.settings, f"{where}: kind {grid.kind}")
         for lam in grid.lam:
-            if lam not in task.points:
+            if wrong := point.check(lam, task.points):
+                raise UserError(f"{where}: lam = {lam!r} is not a point of {grid.task}; {wrong}")
+            if point.is_file(lam) and grid.kind not in point.KINDS:
                 raise UserError(
-                    f"{where}: lam = {lam!r} is not a point of {grid.task}; allowed are {', '.join(task.points)}"
+                    f"{where}: lam = {lam!r} is not allowed for kind {grid.kind}; it starts at a point of {grid.task}: "
+                    f"{', '.join(task.points)}"
                 )
         for row in grid.method:
             cls = plugins.method_class(row.name)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench import point
 from bench.cell import Cell
 from bench.record import Bias, Record, Sketch
 
@@ -94,7 +95,7 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
     difference, reason = certified.get(_estimate(cell), (None, "no float64 records"))
     row: dict[str, Any] = {
         "problem": problem(cell),
-        "lam": cell.lam,
+        "lam": point.short(cell.lam),
         "method": cell.method,
         "series": series(cell),
         "options": ", ".join(f"{k}={v}" for k, v in cell.method_options.items()),

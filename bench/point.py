@@ -1,0 +1,127 @@
+"""Where λ stands: a point of the task by its name, an array in a file, or λ of a training run.
+
+    init                   a name that the task knows
+    FILE.npz               its array `lam`, flat or in λ's shape
+    RECORD.json@ITERATION  λ there, as a training record keeps it: `chosen`, or the number of a recorded iteration
+
+Files are looked for from the working directory, then from the checkout.  λ of N > 5000 is not in a training record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import arrays, recordfile
+from bench.cell import Cell
+from bench.errors import UserError
+from bench.record import Record, Training
+from tasks.data import DataError
+
+ROOT = Path(__file__).resolve().parent.parent
+CHOSEN = "chosen"
+KINDS = ("hypergradient", "calibration")  # the others begin at points of their task
+
+
+def is_file(lam: str) -> bool:
+    """Whether λ is not a point of its task by name."""
+    return lam.endswith(".npz") or ".json@" in lam
+
+
+def check(lam: str, points: tuple[str, ...]) -> str:
+    """What is wrong with it, as far as its text shows; nothing otherwise."""
+    if not is_file(lam):
+        return "" if lam in points else f"allowed are {', '.join(points)}, FILE.npz, RECORD.json@ITERATION"
+    iteration = lam.rpartition("@")[2]
+    if not lam.endswith(".npz") and iteration != CHOSEN and not iteration.isdigit():
+        return f"after @ comes the number of an iteration, or {CHOSEN}"
+    return ""
+
+
+def hparams_of(bk: Any, task: Any, cell: Cell) -> Any:
+    """λ of a cell in the backend's arrays."""
+    if not is_file(cell.lam):
+        return bk.asarray(task.hparams(cell.seed, cell.lam))
+    vector, unravel = bk.ravel(bk.asarray(task.hparams(cell.seed, task.points[0])))
+    found = _read(cell)
+    if found.size != vector.shape[0]:
+        raise UserError(f"lam = {cell.lam!r} has {found.size} numbers; {cell.task} needs {vector.shape[0]}")
+    return unravel(bk.asarray(found))
+
+
+def digest(lam: str) -> str | None:
+    """Of the numbers in the file; None for a point by name, and where the file is not there."""
+    if not is_file(lam):
+        return None
+    try:
+        return hashlib.sha256(_numbers(lam)[0].tobytes()).hexdigest()
+    except (UserError, DataError):
+        return None
+
+
+def short(lam: str) -> str:
+    """For a table: the file's name, or the run that λ is from and the last eight characters of its key."""
+    if lam.endswith(".npz"):
+        return Path(lam).stem
+    if not is_file(lam):
+        return lam
+    path, _, iteration = lam.rpartition("@")
+    key = Path(path).stem
+    file = _file(path)
+    found = recordfile.read(file)[0] if file else None
+    run = "a run" if found is None else f"{found.cell.method} {found.cell.truncation or ''}".strip()
+    return f"{run} ({key[-8:]}) @ {iteration}"
+
+
+def _read(cell: Cell) -> np.ndarray:
+    numbers, record = _numbers(cell.lam)
+    if record is not None:
+        ran = record.cell
+        for name in ("task", "task_options", "seed"):
+            if getattr(ran, name) != getattr(cell, name):
+                raise UserError(
+                    f"lam = {cell.lam!r} was trained with {name} = {getattr(ran, name)!r}; "
+                    f"the cell has {getattr(cell, name)!r}"
+                )
+    return numbers
+
+
+@cache
+def _numbers(lam: str) -> tuple[np.ndarray, Record | None]:
+    """λ flat in float64, and the training record that it is from."""
+    path, at, iteration = (lam, "", "") if lam.endswith(".npz") else lam.rpartition("@")
+    file = _file(path)
+    if file is None:
+        raise DataError(f"lam = {lam!r}: there is no file {path!r}")
+    if not at:
+        held = arrays.read(file)
+        if held is None or "lam" not in held:
+            raise UserError(f"lam = {lam!r}: the file has no array `lam`")
+        return np.asarray(held["lam"], np.float64).ravel(), None
+    record, reason = recordfile.read(file)
+    if record is None or record.training is None:
+        raise UserError(f"lam = {lam!r}: {reason or 'not a training run that came to an end'}")
+    kept = _kept(record.training)
+    if iteration not in kept:
+        raise UserError(f"lam = {lam!r}: the record keeps λ of {', '.join(kept) or 'no iteration'}")
+    return kept[iteration], record
+
+
+def _file(path: str) -> Path | None:
+    return next((f for f in (Path(path), ROOT / path) if f.is_file()), None)
+
+
+def _kept(training: Training) -> dict[str, np.ndarray]:
+    """Iteration → λ of the first start."""
+    found: dict[str, Any] = {}
+    if training.lam is not None:
+        found |= {str(tau): lam for tau, lam in zip(training.iterations, training.lam[0])}
+    if training.last is not None:
+        found[str(training.iterations[-1])] = training.last[0]
+    if training.chosen is not None:
+        found |= {str(training.selected[0]): training.chosen, CHOSEN: training.chosen}
+    return {name: np.asarray(lam, np.float64) for name, lam in found.items()}
