@@ -47,6 +47,7 @@ class _KeepScalarDtype(TorchFunctionMode):
 
 def _transforming() -> bool:
     """Is a `torch.func` transform open?  Classic autograd does not see through its wrappers."""
+    # There is no public way to ask; torch's own code asks like this.
     return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -186,6 +187,7 @@ class TorchBackend:
             outs, out_def = _flatten(f(*treedef.unflatten(leaves)))
             return tuple(outs)
 
+        # The stub allows for `has_aux`: three values.
         outs, pull = torch.func.vjp(of_leaves, *flat)  # pyright: ignore[reportAssignmentType]
 
         def pull_tree(cotangent: Tree) -> tuple:
@@ -208,6 +210,7 @@ class TorchBackend:
             return tuple(outs)
 
         with _KeepScalarDtype():
+            # As with vjp.
             outs, out_dots = torch.func.jvp(  # pyright: ignore[reportAssignmentType]
                 of_leaves, tuple(flat[i] for i in moving), tuple(dots[i].to(flat[i].dtype) for i in moving)
             )

@@ -30,8 +30,9 @@ class Estimate(NamedTuple):
 class Upper:
     """λ are float64 rows, one a start, whatever the backend: both frameworks walk the same path.
 
-    names     of the metrics, none for a task that has none and for more than one start
-    start     λ_0
+    start      λ_0
+    metrics    the data that the task's metrics are taken on, "validation" and "held"; None for a task that has no
+               metrics and for more than one start
     """
 
     def __init__(self, bk: Any, task: Any, method: Any, cell: Cell, starts: int) -> None:

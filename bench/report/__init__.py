@@ -7,6 +7,7 @@ reference  ours beside the paper's numbers
 runs       training on real tasks: what a run is, what is compared with what
 training   its tables: runs, the upper rate, baselines, both frameworks' trajectories
 pareto     which K, at what cost, for which loss of accuracy: the first figure
+trained    bias where a run ended beside bias where it began
 curves     along upper iterations and time, for each K
 interaction  the learned interaction of classes: its worth, its groups, its map
 figures    what a reader looks at
@@ -33,6 +34,7 @@ from bench.report import (
     speed,
     table,
     tables,
+    trained,
     training,
 )
 from bench.report.frame import frame, landscapes
@@ -47,6 +49,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
         reference.table(records, stale),
         *training.tables(records, stale),
         interaction.table(records, stale),
+        trained.table(rows),
         *scaling.tables(rows),
         *tables.every(rows, landscapes(records)),
     ]
