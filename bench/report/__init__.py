@@ -12,6 +12,7 @@ curves     along upper iterations and time, for each K
 interaction  the learned interaction of classes: its worth, its groups, its map
 figures    what a reader looks at
 budget     K-RMD, Neumann and CG at equal calls, bytes and time
+labels     names beside points that do not cover each other
 style      colours, markers and line styles that also work in black and white
 targets    what was to be reached beside what all committed stores give
 page       one HTML file that opens from disk without a network

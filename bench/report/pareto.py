@@ -19,6 +19,7 @@ from bench.record import Record, Result
 from bench.report import runs, style
 from bench.report.figures import Picture
 from bench.report.frame import series
+from bench.report.labels import label
 from bench.report.runs import Family, Line, by_seed, grouped
 from bench.report.table import Table
 from bench.stats import Interval, comparable, interval, paired
@@ -26,7 +27,6 @@ from bench.stats import Interval, comparable, interval, paired
 STEM = "which-K"
 CLOSE = 0.5  # points: comparable
 ITEMSIZE = {"float32": 4, "float64": 8}
-AXES_POINTS, WIDE, HIGH = 230, 0.09, 0.035  # an axis' height in points; a label's room as shares of the axes
 ROUNDING = 1e-9
 LAW = ("krmd", "rmd")  # whose law is K iterates, where these are stashed
 
@@ -238,17 +238,17 @@ def front(costs: Mapping[Line, float], gains: Mapping[Line, float]) -> list[Line
 def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> Picture:
     figure = Figure(figsize=(11.0, 0.9 + 3.7 * len(found)))
     rows: Any = figure.subplots(len(found), 2, squeeze=False, sharey="row")
-    words = []
+    words, named = [], {}
     for (left, right), (family, ps) in zip(rows, found):
         alone = several(timed(family, records))
-        _panel(left, family, ps, {(p.line, p.framework): p.seconds for p in ps}, joined=alone)
+        named[left] = _panel(left, family, ps, {(p.line, p.framework): p.seconds for p in ps}, joined=alone)
         left.set_xlabel(f"time of one h (s, median{', alone on the machine' if alone else ''})")
         left.set_ylabel("accuracy on held-out data (%)")
         left.set_title(_title(family, records), fontsize=8.5, loc="left")
         known = {(p.line, p.framework): p.memory for p in ps}
         is_plan = several(planned(family, records))
         if np.isfinite(list(known.values())).any():
-            _panel(right, family, ps, {key: x / 2**20 for key, x in known.items()}, log=True)
+            named[right] = _panel(right, family, ps, {key: x / 2**20 for key, x in known.items()}, log=True)
             what = "planned memory" if is_plan else "memory by the law of iterates, K · M · itemsize"
             right.set_xlabel(f"{what} (MiB)")
             right.set_ylabel("accuracy on held-out data (%)")
@@ -260,6 +260,9 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
     methods = sorted({p.line.method for _, ps in found for p in ps}, key=lambda m: Line(m, None, 1, False).order)
     _legend(figure, methods, sorted({p.framework for _, ps in found for p in ps}))
     figure.suptitle("Which K, at what cost, for which loss of accuracy?", fontsize=11)
+    figure.draw_without_rendering()
+    for ax, of in named.items():
+        label(ax, of)
     return Picture(
         STEM,
         "Which K, at what cost, for which loss of accuracy: held-out accuracy at the iteration that validation data "
@@ -292,13 +295,16 @@ def _panel(
     cost: Mapping[tuple[Line, str], float],
     log: bool = False,
     joined: bool = True,
-) -> None:
+) -> list[tuple[float, float, str]]:
+    """Draw; return where a name is wanted."""
     shown = [p for p in ps if np.isfinite(cost[p.line, p.framework])]
     exact = [p.accuracy.middle for p in ps if p.line == family.exact]
     if exact:
         middle = float(np.mean(exact))
         ax.axhspan(middle - CLOSE, middle + CLOSE, color="#EEEEEE", zorder=0)
         ax.axhline(middle, color="#888888", linewidth=0.8, zorder=1)
+    costs_shown = [cost[p.line, p.framework] for p in shown]
+    log = log and max(costs_shown) > 3 * min(costs_shown)  # else one tick would be all
     if log:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -319,10 +325,10 @@ def _panel(
     pad = max(2 * CLOSE, 0.2 * (max(means) - min(means)))
     ax.set_ylim(min(means) - pad, max(means) + pad)  # one wide interval must not flatten the others
     if not log:
-        ax.set_xlim(0, None)
+        ax.set_xlim(0, 1.08 * max(costs_shown))
     most = max((p.accuracy.n for p in ps), default=0)
     names = {p: p.line.label(family.T) + (f" (n = {p.accuracy.n})" if p.accuracy.n < most else "") for p in shown}
-    _labels(ax, names, [(p, cost[p.line, p.framework]) for p in shown])
+    return [(cost[p.line, p.framework], p.accuracy.middle, names[p]) for p in shown]
 
 
 def _by_framework(ps: Iterable[Point]) -> dict[str, list[Point]]:
@@ -338,21 +344,6 @@ def _point(ax: Axes, p: Point, x: float) -> None:
     ax.plot([x], [p.accuracy.middle], **looks, zorder=3)
     if p.accuracy.decided:
         ax.vlines([x], p.accuracy.low, p.accuracy.high, color=looks["color"], linewidth=1.0, zorder=2)
-
-
-def _labels(ax: Axes, names: Mapping[Point, str], placed: list[tuple[Point, float]]) -> None:
-    """Above the points, or below where a label beside it would be hit."""
-    to_axes = ax.transData + ax.transAxes.inverted()
-    taken: list[tuple[float, float]] = []
-    for p, x in sorted(placed, key=lambda point: (point[1], point[0].framework, point[0].line.order)):
-        u, v = to_axes.transform((x, p.accuracy.middle))
-        places = [(offset, v + offset / AXES_POINTS) for offset in (9, -15, 19, -25)]
-        offset, at = next(
-            (q for q in places if all(abs(u - a) > WIDE or abs(q[1] - b) > HIGH for a, b in taken)), places[0]
-        )
-        taken.append((u, at))
-        where: Any = {"xytext": (0, offset), "textcoords": "offset points", "ha": "center"}
-        ax.annotate(names[p], (x, p.accuracy.middle), fontsize=7, zorder=4, **where)
 
 
 def _legend(figure: Figure, methods: list[str], frameworks: list[str]) -> None:
