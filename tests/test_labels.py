@@ -32,7 +32,9 @@ def test_names_of_points_that_lie_together_do_not_cover_each_other():
 def test_a_name_at_the_edge_stays_inside():
     for x, y in ((1.0, 0.5), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)):
         [(_, box)], inside = _written([(x, y, "T = 10, exact")])
-        assert box.x0 >= inside.x0 - 1 and box.x1 <= inside.x1 + 1 and box.y1 <= inside.y1 + 1, (x, y)
+        assert inside.x0 - 1 <= box.x0, (x, y)
+        assert box.x1 <= inside.x1 + 1, (x, y)
+        assert box.y1 <= inside.y1 + 1, (x, y)
 
 
 def test_a_point_alone_has_its_name_above():

@@ -304,7 +304,7 @@ def _panel(
         ax.axhspan(middle - CLOSE, middle + CLOSE, color="#EEEEEE", zorder=0)
         ax.axhline(middle, color="#888888", linewidth=0.8, zorder=1)
     costs_shown = [cost[p.line, p.framework] for p in shown]
-    log = log and max(costs_shown) > 3 * min(costs_shown)  # else one tick would be all
+    log = log and max(costs_shown, default=0) > 3 * min(costs_shown, default=0)  # else one tick would be all
     if log:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -325,7 +325,7 @@ def _panel(
     pad = max(2 * CLOSE, 0.2 * (max(means) - min(means)))
     ax.set_ylim(min(means) - pad, max(means) + pad)  # one wide interval must not flatten the others
     if not log:
-        ax.set_xlim(0, 1.08 * max(costs_shown))
+        ax.set_xlim(0, 1.08 * max(costs_shown, default=1))
     most = max((p.accuracy.n for p in ps), default=0)
     names = {p: p.line.label(family.T) + (f" (n = {p.accuracy.n})" if p.accuracy.n < most else "") for p in shown}
     return [(cost[p.line, p.framework], p.accuracy.middle, names[p]) for p in shown]
