@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import numpy as np
 def read(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of a file; None where there is none, or half of one."""
     try:
-        with np.load(path) as stored:
+        stored = np.load(path)
+        if not isinstance(stored, np.lib.npyio.NpzFile):
+            return None
+        with stored:
             return dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -28,7 +28,6 @@ from backends.hypergradient import METHODS
 from backends.hypergradient.krmd import STASHES
 from backends.hypergradient.protocol import head, tail
 from bench.cell import Cell
-from bench.point import hparams_of
 from bench.record import Calibration
 
 ROUNDS = 5
@@ -40,7 +39,7 @@ def measure(bk: Any, task: Any, method: Any, cell: Cell, cache: Path | None = No
     """The seconds of every contestant, a list each, round by round."""
     problem = task.problem(bk)
     data, xs = task.context(cell.seed, 0, cell.horizon)
-    args = (hparams_of(bk, task, cell), bk.asarray(data), bk.asarray(xs))
+    args = tuple(bk.asarray(x) for x in (task.hparams(cell.seed, cell.lam), data, xs))
     calls = {name: bk.compile(f) for name, f in _contestants(bk, problem, method, cell)}
     for f in calls.values():
         bk.prepare(f, *args)

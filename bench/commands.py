@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import backends
 from backends.hypergradient import METHODS
 from bench import crosscheck as cross
-from bench import estimate, golden, plugins, stamp
+from bench import estimate, golden, plugins, point, stamp
 from bench.account import account
 from bench.cell import Cell
 from bench.compare import compare
@@ -179,7 +179,8 @@ def _progress() -> Progress:
 
 def _label(cell: Cell) -> str:
     options = " ".join(f"{k}={v}" for k, v in cell.method_options.items())
-    return f"{cell.task} {cell.method} {options} {cell.backend} {cell.dtype} T={cell.horizon}".replace("  ", " ")
+    at = "" if cell.lam == "init" else f" λ = {point.short(cell.lam)}"
+    return f"{cell.task} {cell.method} {options} {cell.backend} {cell.dtype} T={cell.horizon}{at}".replace("  ", " ")
 
 
 def _print_statuses(records: list[Record]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from bench import environment, stamp
+from bench import environment, point, stamp
 from bench.cell import Cell
 from bench.record import Record
 
@@ -78,7 +78,9 @@ class Executor:
 
     def run(self, cells: list[Cell]) -> Iterator[Record]:
         """Untimed cells up to `workers` at once, then timed cells one by one."""
-        waiting = _interleaved([c for c in cells if not c.timed])
+        # A run that λ is taken from may be among them.
+        first, after = ([c for c in cells if point.is_file(c.lam) is last] for last in (False, True))
+        waiting = [*_interleaved([c for c in first if not c.timed]), *_interleaved([c for c in after if not c.timed])]
         running: dict[Future, tuple[Cell, float]] = {}
         while waiting or running:
             while waiting and len(running) < self.workers:
@@ -87,7 +89,7 @@ class Executor:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield self._received(*running.pop(future), future)
-        for cell in (c for c in cells if c.timed):
+        for cell in (c for c in [*first, *after] if c.timed):
             yield self._received(cell, time.perf_counter(), self._submit(cell))
 
     def _received(self, cell: Cell, submitted: float, future: Future) -> Record:

@@ -2,7 +2,8 @@
 
     init                   a name that the task knows
     FILE.npz               its array `lam`, flat or in λ's shape
-    RECORD.json@ITERATION  λ there, as a training record keeps it: `chosen`, or the number of a recorded iteration
+    RECORD.json@ITERATION  λ there, as a training record keeps it, of its first start: `chosen` (six digits), or the
+                           number of an iteration that it keeps
 
 Files are looked for from the working directory, then from the checkout.  λ of N > 5000 is not in a training record.
 """
@@ -24,7 +25,7 @@ from tasks.data import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOSEN = "chosen"
-KINDS = ("hypergradient", "calibration")  # the others begin at points of their task
+KINDS = ("hypergradient",)  # the others begin at points of their task
 
 
 def is_file(lam: str) -> bool:
@@ -37,7 +38,7 @@ def check(lam: str, points: tuple[str, ...]) -> str:
     if not is_file(lam):
         return "" if lam in points else f"allowed are {', '.join(points)}, FILE.npz, RECORD.json@ITERATION"
     iteration = lam.rpartition("@")[2]
-    if not lam.endswith(".npz") and iteration != CHOSEN and not iteration.isdigit():
+    if not lam.endswith(".npz") and iteration != CHOSEN and not iteration.isdecimal():
         return f"after @ comes the number of an iteration, or {CHOSEN}"
     return ""
 
@@ -64,17 +65,14 @@ def digest(lam: str) -> str | None:
 
 
 def short(lam: str) -> str:
-    """For a table: the file's name, or the run that λ is from and the last eight characters of its key."""
-    if lam.endswith(".npz"):
-        return Path(lam).stem
-    if not is_file(lam):
-        return lam
-    path, _, iteration = lam.rpartition("@")
-    key = Path(path).stem
-    file = _file(path)
-    found = recordfile.read(file)[0] if file else None
-    run = "a run" if found is None else f"{found.cell.method} {found.cell.truncation or ''}".strip()
-    return f"{run} ({key[-8:]}) @ {iteration}"
+    """For a table: the last eight characters of the run's key stand for its file."""
+    path, at, iteration = lam.rpartition("@")
+    return f"{run_of(lam)} @ {iteration}" if at and is_file(lam) and path.endswith(".json") else lam
+
+
+def run_of(lam: str) -> str:
+    """The last eight characters of the key of the run that λ is from; nothing where it is from none."""
+    return Path(lam.rpartition("@")[0]).stem[-8:] if is_file(lam) and not lam.endswith(".npz") else ""
 
 
 def _read(cell: Cell) -> np.ndarray:
@@ -98,13 +96,10 @@ def _numbers(lam: str) -> tuple[np.ndarray, Record | None]:
     if file is None:
         raise DataError(f"lam = {lam!r}: there is no file {path!r}")
     if not at:
-        held = arrays.read(file)
-        if held is None or "lam" not in held:
-            raise UserError(f"lam = {lam!r}: the file has no array `lam`")
-        return np.asarray(held["lam"], np.float64).ravel(), None
+        return _array(lam, file), None
     record, reason = recordfile.read(file)
-    if record is None or record.training is None:
-        raise UserError(f"lam = {lam!r}: {reason or 'not a training run that came to an end'}")
+    if record is None or record.training is None or record.status != "ok":
+        raise UserError(f"lam = {lam!r}: {reason or 'not a training run that ended as ok'}")
     kept = _kept(record.training)
     if iteration not in kept:
         raise UserError(f"lam = {lam!r}: the record keeps λ of {', '.join(kept) or 'no iteration'}")
@@ -115,13 +110,25 @@ def _file(path: str) -> Path | None:
     return next((f for f in (Path(path), ROOT / path) if f.is_file()), None)
 
 
+def _array(lam: str, file: Path) -> np.ndarray:
+    held = arrays.read(file)
+    if held is None:
+        raise UserError(f"lam = {lam!r}: the file is not a whole .npz")
+    if "lam" not in held:
+        raise UserError(f"lam = {lam!r}: the file has no array `lam`; it has {', '.join(held) or 'none'}")
+    found = held["lam"]
+    if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        raise UserError(f"lam = {lam!r}: its array is {found.dtype} or not finite; λ is finite real numbers")
+    return found.astype(np.float64).ravel()
+
+
 def _kept(training: Training) -> dict[str, np.ndarray]:
-    """Iteration → λ of the first start."""
+    """Iteration → λ of the first start; all digits where the record has them."""
     found: dict[str, Any] = {}
-    if training.lam is not None:
-        found |= {str(tau): lam for tau, lam in zip(training.iterations, training.lam[0])}
+    if training.chosen is not None:
+        found |= {CHOSEN: training.chosen, str(training.selected[0]): training.chosen}
     if training.last is not None:
         found[str(training.iterations[-1])] = training.last[0]
-    if training.chosen is not None:
-        found |= {str(training.selected[0]): training.chosen, CHOSEN: training.chosen}
+    if training.lam is not None:
+        found |= {str(tau): lam for tau, lam in zip(training.iterations, training.lam[0])}
     return {name: np.asarray(lam, np.float64) for name, lam in found.items()}

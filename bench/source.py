@@ -13,7 +13,7 @@ def code(text: str) -> str:
     try:
         tree = ast.parse(text)
         comments = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.COMMENT]
-    except (SyntaxError, tokenize.TokenError):
+    except (SyntaxError, ValueError, tokenize.TokenError):
         return text
     lines: list[str | None] = list(text.split("\n"))
     for token in comments:
@@ -23,9 +23,10 @@ def code(text: str) -> str:
         for statement in body:
             rows = slice(statement.lineno - 1, statement.end_lineno)
             if _is_bare_string(statement) and _alone(lines[rows], statement):
-                instead = " " * statement.col_offset + "..." if len(body) == 1 else None
+                # A body that was words alone is still a body.
+                instead = " " * statement.col_offset + "..." if all(map(_is_bare_string, body)) else None
                 lines[rows] = [instead, *[None] * (len(lines[rows]) - 1)]
-    within = _inside_strings(tree)
+    within = _inside_strings(tree) | {row + 1 for row, line in enumerate(text.split("\n"), 1) if line.endswith("\\")}
     return "\n".join(line for row, line in enumerate(lines, 1) if line is not None and (line.strip() or row in within))
 
 

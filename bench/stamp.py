@@ -1,12 +1,14 @@
 """Which files made a record: the SHA-256 of their code decides whether it is stale.
 
-Comments, docstrings and empty lines are left out of it: they change no number.
+Comments, docstrings and empty lines are left out of it: they change no number.  `bench/runner.py` is no such file: it
+builds task and method, hands them to the kind of cell, and turns what is raised into a status; it computes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from bench.cell import Cell
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
+LAM = "λ"  # the name of what is no file of code
 
 _COMMON: tuple[str, ...] = (
     "backends/protocol.py",
@@ -27,7 +30,7 @@ _COMMON: tuple[str, ...] = (
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
 _KINDS = {  # files beside the kind's own
     "hypergradient": ("backends/counting.py", "bench/measure.py", "bench/point.py", "bench/sketch.py"),
-    "calibration": ("bench/point.py",),
+    "landscape": ("backends/hypergradient/krmd.py", "tasks/quadratic.py"),
     "sample": ("bench/constants.py",),
     "training": ("bench/upper.py", "bench/optimisers.py", "bench/checkpoint.py", "tasks/selection.py"),
 }
@@ -72,7 +75,7 @@ def stamp(cell: Cell) -> str:
 def contents(cell: Cell) -> dict[str, str]:
     """File → eight digits over its code; and over λ, where that is from a file."""
     lam = point.digest(cell.lam)
-    return {_name(path): _content(path)[:8] for path in files(cell)} | ({"λ": lam[:8]} if lam else {})
+    return {_name(path): _content(path)[:8] for path in files(cell)} | ({LAM: lam[:8]} if lam else {})
 
 
 def code(cell: Cell) -> dict[str, str]:
@@ -85,6 +88,8 @@ def changed(record_code: dict[str, str], cell: Cell) -> list[str]:
     """The files whose content is not the recorded one."""
     now = contents(cell)
     then = {name: digest for name, digest in record_code.items() if name not in ("version", "stamp")}
+    if point.is_file(cell.lam) and LAM not in now:  # λ's file is not here: there is nothing to tell a change by
+        then.pop(LAM, None)
     return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
 
 
@@ -99,5 +104,8 @@ def _name(path: Path) -> str:
 @cache
 def _content(path: Path) -> str:
     """Read once a process: a file that is edited during a run is not the one that the run has imported."""
-    content = path.read_bytes() if path.suffix != ".py" else source.code(path.read_text("utf-8")).encode()
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        with suppress(UnicodeDecodeError):  # in another encoding it counts whole
+            content = source.code(content.decode("utf-8")).encode()
     return hashlib.sha256(content).hexdigest()

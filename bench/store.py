@@ -117,7 +117,7 @@ class Store:
 
 def is_stale(record: Record) -> bool:
     """Has the code that made it changed?"""
-    return record.code.get("stamp") != stamp.stamp(record.cell)
+    return bool(stamp.changed(record.code, record.cell))
 
 
 def read_cell(path: Path) -> Cell:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from bench import point, stamp
 from bench.cell import Cell
 from bench.errors import UserError
+from bench.executor import Executor
+from bench.report import tables_of
 from bench.runner import Runner
-from bench.store import Store
-from bench.sweep import expand, read
+from bench.store import Store, is_stale
+from bench.sweep import expand, presets, read
 
 DIGITS = {"dataset": "digits", "train": 30, "validation": 30, "test": 30}
 PLAIN = {"task": "hypercleaning", "task_options": DIGITS, "dtype": "float64", "horizon": 8, "timed": False}
@@ -47,7 +47,7 @@ def test_the_bias_there_is_the_one_that_the_run_recorded(run, backend, tmp_path)
     assert here.result.value == pytest.approx(t.value[0][chosen], rel=1e-5)
     assert here.result.norm != pytest.approx(at("init", backend).result.norm, rel=1e-2)
     by_number = at(f"{file}@{t.selected[0]}", backend)
-    assert by_number.result.norm == here.result.norm
+    assert by_number.result.norm == pytest.approx(t.norm[0][chosen], rel=1e-12)  # all digits, since it is the last
     np.savez(tmp_path / "mine.npz", lam=np.array(t.chosen))
     assert at(tmp_path / "mine.npz", backend).result.sketch == here.result.sketch
 
@@ -90,19 +90,31 @@ def test_other_numbers_make_the_record_stale(tmp_path):
 
 
 def test_what_does_not_fit_is_one_line(run, tmp_path):
-    file, record = run
+    file, _ = run
     np.savez(tmp_path / "short.npz", lam=np.zeros(7))
     np.savez(tmp_path / "other.npz", x=np.zeros(30))
+    np.savez(tmp_path / "text.npz", lam=np.array(["a"]))
+    np.savez(tmp_path / "nan.npz", lam=np.full(30, np.nan))
+    np.savez(tmp_path / "complex.npz", lam=np.full(30, 1j))
+    np.save(tmp_path / "array.npy", np.zeros(30))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    np.savez_compressed(tmp_path / "broken.npz", lam=np.arange(30.0))
+    whole = bytearray((tmp_path / "broken.npz").read_bytes())
+    whole[60:70] = b"0123456789"
+    (tmp_path / "broken.npz").write_bytes(whole)
     cut = tmp_path / file.name
     cut.write_text(file.read_text()[:-40])
     told = {
         f"{tmp_path}/none.npz": ("unavailable", "there is no file"),
         f"{tmp_path}/short.npz": ("error", "has 7 numbers; hypercleaning needs 30"),
-        f"{tmp_path}/other.npz": ("error", "no array `lam`"),
+        f"{tmp_path}/other.npz": ("error", "no array `lam`; it has x"),
+        f"{tmp_path}/text.npz": ("error", "finite real numbers"),
+        f"{tmp_path}/nan.npz": ("error", "finite real numbers"),
+        f"{tmp_path}/complex.npz": ("error", "finite real numbers"),
+        f"{tmp_path}/array.npz": ("error", "not a whole .npz"),
+        f"{tmp_path}/broken.npz": ("error", "not a whole .npz"),
         f"{cut}@chosen": ("error", "not a whole record"),
-        f"{file}@1": ("error", f"keeps λ of 4, {record.training.selected[0]}, chosen")
-        if record.training.selected[0] != 4
-        else ("error", "keeps λ of 4, chosen"),
+        f"{file}@1": ("error", "the record keeps λ of chosen, "),
     }
     for lam, (status, says) in told.items():
         made = at(lam)
@@ -133,7 +145,53 @@ def test_a_sweep_refuses_what_cannot_be(lines, says, tmp_path):
 
 def test_a_table_names_the_run(run):
     file, record = run
-    assert point.short("informed") == "informed"
-    assert point.short("a/mine.npz") == "mine"
-    assert point.short(f"{file}@chosen") == f"rmd ({record.key[-8:]}) @ chosen"
-    assert json.loads(file.read_text())["record"]["key"] == record.key
+    one = {"method": "krmd", "method_options": {"truncation": 1}}
+    records = [record, *(at(lam, backend, **one) for lam in ("init", f"{file}@chosen") for backend in LANES)]
+    [table] = [t for t in tables_of(records) if t.name == "trained"]
+    assert list(table.rows["framework"]) == ["jax", "torch"]
+    assert set(table.rows["λ of"]) == {f"rmd, jax ({record.key[-8:]}) @ chosen"}
+    there = records[3].result.exact
+    assert table.rows["‖h − dF‖ there"][1] == there.absolute
+    assert table.rows["‖h − dF‖ at init"][1] == records[1].result.exact.absolute != there.absolute
+
+
+def test_files_of_one_name_are_two_points():
+    assert point.short("a/init.npz") != point.short("b/init.npz") != "init"
+    assert point.run_of("a@b/init.npz") == point.run_of("init") == ""
+
+
+def test_a_file_that_has_gone_makes_nothing_stale(tmp_path):
+    np.savez(tmp_path / "mine.npz", lam=np.zeros(30))
+    record = at(tmp_path / "mine.npz")
+    assert not is_stale(record)
+    point._numbers.cache_clear()
+    (tmp_path / "mine.npz").unlink()
+    assert not is_stale(record)
+    np.savez(tmp_path / "mine.npz", lam=np.ones(30))
+    assert is_stale(record)
+    point._numbers.cache_clear()
+
+
+def test_all_digits_where_the_record_has_them():
+    store = Runner().compute(
+        Cell(task="quadratic", method="rmd", backend="jax", dtype="float64", horizon=5, timed=False, **TRAINING)
+    )
+    t = store.training
+    kept = point._kept(t)
+    np.testing.assert_array_equal(kept[str(t.selected[0])], t.lam[0][t.iterations.index(t.selected[0])])
+    assert set(kept) == {"chosen", *map(str, t.iterations)}
+
+
+def test_cells_at_a_run_s_λ_come_after_the_runs(tmp_path):
+    cells = [Cell(method="rmd", backend=b, lam=lam, **PLAIN) for lam in ("x.json@chosen", "init") for b in LANES]
+    with Executor(tmp_path / "cache", workers=1, timeout=60, threads=1) as executor:
+        order = [r.cell.lam for r in executor.run(cells)]
+    assert order == ["init", "init", "x.json@chosen", "x.json@chosen"]
+
+
+def test_what_the_presets_name_is_there():
+    """Every run that a preset takes λ from is committed, keeps that λ, and fits the cell."""
+    named = {c for preset in presets() for c in expand(*read(preset)).cells if point.is_file(c.lam)}
+    assert named
+    for cell in named:
+        assert point._read(cell).size > 0

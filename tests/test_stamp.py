@@ -77,6 +77,21 @@ def test_a_body_that_was_words_alone_stays_a_body():
     assert source.code('def f():\n    """What."""\n') == "def f():\n    ..."
 
 
+@pytest.mark.parametrize("words", ['"""One."""\n    """Two."""', '"""One."""'])
+def test_a_body_of_words_is_a_body(words):
+    assert ast.parse(source.code(f"if x:\n    {words}\n"))
+
+
+def test_an_empty_line_ends_a_continued_one():
+    assert source.code("x = 1 \\\n\n-y") != source.code("x = 1 \\\n-y")
+
+
+def test_a_file_in_another_encoding_counts_whole(tmp_path):
+    guest = tmp_path / "mine.py"
+    guest.write_bytes("# -*- coding: latin-1 -*-\nclass A: ...  # é\n".encode("latin-1"))
+    assert "mine.py" in stamp.code(Cell(task="quadratic", method=f"{guest}:A", backend="jax", horizon=5))
+
+
 def test_what_is_no_python_counts_whole():
     assert source.code("def (  # what") == "def (  # what"
 

@@ -7,7 +7,7 @@ reference  ours beside the paper's numbers
 runs       training on real tasks: what a run is, what is compared with what
 training   its tables: runs, the upper rate, baselines, both frameworks' trajectories
 pareto     which K, at what cost, for which loss of accuracy: the first figure
-trained    bias where a run ended beside bias where it began
+trained    bias where a run ended beside bias at `init`
 curves     along upper iterations and time, for each K
 interaction  the learned interaction of classes: its worth, its groups, its map
 figures    what a reader looks at
@@ -50,7 +50,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
         reference.table(records, stale),
         *training.tables(records, stale),
         interaction.table(records, stale),
-        trained.table(rows),
+        trained.table(rows, records),
         *scaling.tables(rows),
         *tables.every(rows, landscapes(records)),
     ]

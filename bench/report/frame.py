@@ -96,6 +96,7 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
     row: dict[str, Any] = {
         "problem": problem(cell),
         "lam": point.short(cell.lam),
+        "run": point.run_of(cell.lam),
         "method": cell.method,
         "series": series(cell),
         "options": ", ".join(f"{k}={v}" for k, v in cell.method_options.items()),

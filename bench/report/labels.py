@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 
 SIZE = 7.0  # points
-WIDTH, HEIGHT = 0.56 * SIZE, 1.1 * SIZE  # of a character and of a line
+WIDTH, HEIGHT = 0.61 * SIZE, 1.1 * SIZE  # of a character and of a line
 POINT = 5.0  # half of what a point takes
 
 _BESIDE = [(dx, dy, align) for dx, align in ((8, "left"), (-8, "right")) for dy in (-2.5, 6, -11, 14, -19)]

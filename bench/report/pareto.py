@@ -325,7 +325,7 @@ def _panel(
     pad = max(2 * CLOSE, 0.2 * (max(means) - min(means)))
     ax.set_ylim(min(means) - pad, max(means) + pad)  # one wide interval must not flatten the others
     if not log:
-        ax.set_xlim(0, 1.08 * max(costs_shown, default=1))
+        ax.set_xlim(0, 1.08 * max(costs_shown, default=0) or 1)
     most = max((p.accuracy.n for p in ps), default=0)
     names = {p: p.line.label(family.T) + (f" (n = {p.accuracy.n})" if p.accuracy.n < most else "") for p in shown}
     return [(cost[p.line, p.framework], p.accuracy.middle, names[p]) for p in shown]

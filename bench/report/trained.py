@@ -1,4 +1,4 @@
-"""Bias where a training run ended, beside bias where it began: another number."""
+"""Bias where a training run ended, beside bias at the task's `init`: another number."""
 
 from __future__ import annotations
 
@@ -7,37 +7,47 @@ from typing import Any
 
 import pandas as pd
 
+from bench.record import Record
 from bench.report.frame import Frame
 from bench.report.table import Table
 
 _FIGURES = {"exact_bias": "‖h − dF‖/‖dF‖", "exact_cosine": "cos(h, dF)", "exact_absolute": "‖h − dF‖"}
+_KEYS = ["problem", "method", "options", "T", "framework", "device", "dtype", "seed"]
 
 
-def table(rows: Frame) -> Table:
-    """One line an estimate and a run: at the task's `init` and at the run's λ, of the same estimate."""
+def table(rows: Frame, records: list[Record]) -> Table:
+    """A line for each cell whose λ is from a run; a dash where the same cell at `init` is missing."""
+    runs = {r.key[-8:]: _run(r) for r in records if r.cell.kind == "training"}
     return Table(
         "trained",
-        "An estimate at λ_0 = init and at λ of a training run (in brackets the last characters of the run's key), "
-        "against dF in float64 at each. Both figures are of the same problem, T, dtype and framework.",
-        pd.DataFrame(list(_lines(rows))),
+        "An estimate at λ of a training run and, of the same estimate, at λ = init; each against dF in float64 at its "
+        "own λ. In brackets the last characters of the run's key.",
+        pd.DataFrame(list(_lines(rows, runs))),
     )
 
 
-def _lines(rows: Frame) -> Iterator[dict[str, Any]]:
-    if rows.empty or "exact_bias" not in rows:
+def _run(r: Record) -> str:
+    K = "" if r.cell.truncation is None else f" K = {r.cell.truncation}"
+    return f"{r.cell.method}{K}, {r.cell.backend}"
+
+
+def _lines(rows: Frame, runs: dict[str, str]) -> Iterator[dict[str, Any]]:
+    if rows.empty:
         return
-    ok = rows[rows.status == "ok"]
-    keys = ["problem", "method", "options", "T", "framework", "device", "dtype", "seed"]
-    start = ok[ok.lam == "init"].drop_duplicates(keys).set_index(keys)
-    for row in ok[ok.lam.str.contains("@")].sort_values(["problem", "lam", "method", "K"]).to_dict("records"):
-        at = tuple(row[k] for k in keys)
-        if at not in start.index:
-            continue
-        first = start.loc[at]
-        yield {k: row[k] for k in keys[:-1]} | {
-            "λ": row["lam"],
-            **{f"{name} at init": first[column] for column, name in _FIGURES.items()},
-            **{f"{name} there": row[column] for column, name in _FIGURES.items()},
-            "marks": "stale" if row["stale"] or first["stale"] else "",
+    start = rows[(rows.lam == "init") & (rows.status == "ok")].drop_duplicates(_KEYS).set_index(_KEYS)
+    there = rows[rows.run != ""].sort_values(["problem", "lam", "method", "K", "framework"])
+    for row in there.to_dict("records"):
+        at = tuple(row[key] for key in _KEYS)
+        first = start.loc[at] if at in start.index else {}
+        marks = [] if row["certified"] else ["uncertified"]
+        marks += ["stale"] if row["stale"] or (len(first) and first["stale"]) else []
+        yield {
+            "problem": row["problem"],
+            "λ of": f"{runs.get(row['run'], 'a run')} ({row['run']}) @ {row['lam'].rpartition('@')[2].strip()}",
+            **{key: row[key] for key in _KEYS[1:]},
+            **{f"{name} at init": first.get(column) for column, name in _FIGURES.items()},
+            **{f"{name} there": row.get(column) for column, name in _FIGURES.items()},
+            "status": row["status"],
+            "marks": ", ".join(marks),
             "record": row["record"],
         }
