@@ -18,6 +18,7 @@ CLASSES = {"cifar100": 100}
 EACH = {"cifar10": 50, "cifar100": 40, "digits": 20}
 REGRESSIONS = ("hypercleaning", "hypercleaning_l1", "task_interaction", "feature_decay")
 START = 1.5  # seconds of compilation and of the harness
+CALIBRATED, CONTESTANTS = 30.0, 8  # seconds of calls, and who is called; 5 to 200 rounds
 BASELINES = 10  # trainings, a rate each and the last
 
 
@@ -26,6 +27,8 @@ def seconds(cell: Cell) -> float:
     h = _call(cell, _pulled(cell))
     if cell.kind == "baseline":
         return START + BASELINES * _call(cell, 0)
+    if cell.kind == "calibration":
+        return START + min(max(CALIBRATED, 5 * CONTESTANTS * h), 200 * CONTESTANTS * h)
     if cell.kind != "training":
         return START + (6 if cell.timed else 1) * h
     iterations, every = (
