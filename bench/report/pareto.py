@@ -79,7 +79,7 @@ def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
 
 
 def _rows(family: Family, records: list[Record], stale: frozenset[str]) -> Iterator[dict[str, Any]]:
-    alone, plan = several(timed(family, records)), several(planned(family, records))
+    alone, plan = enough(family, timed(family, records)), enough(family, planned(family, records))
     for p in points(family, records):
         of = [r for r in family.lines[p.line] if r.cell.backend == p.framework]
         exact = [] if family.exact is None else family.lines[family.exact]
@@ -125,7 +125,7 @@ def _interval(i: Interval, sign: str, seeds: int | None = None) -> str:
 def seconds(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
     """Of one h: timed alone, where the store has hypergradients of this problem; else the runs' own medians."""
     alone = timed(family, records)
-    if several(alone):
+    if enough(family, alone):
         return alone
     lane = most_timed(family)
     found: dict[tuple[Line, str], float] = {}
@@ -147,12 +147,12 @@ def memory(family: Family, records: list[Record]) -> dict[tuple[Line, str], floa
     """Planned bytes, where the store has a hypergradient of this problem, estimator, K and framework; else the law of
     K-RMD's and RMD's iterates, K·M·itemsize, where M is known.  One panel has one of the two."""
     plans, laws = planned(family, records), lawful(family, records)
-    return plans if several(plans) else laws
+    return plans if enough(family, plans) else laws
 
 
-def several(found: Mapping[tuple[Line, str], float]) -> bool:
-    """Is there something to compare?"""
-    return len({line for line, _ in found}) > 1
+def enough(family: Family, found: Mapping[tuple[Line, str], float]) -> bool:
+    """Is there something to compare, or all that there is to show?"""
+    return len({line for line, _ in found}) >= min(2, len(family.lines))
 
 
 def planned(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:
@@ -240,13 +240,13 @@ def _picture(found: list[tuple[Family, list[Point]]], records: list[Record]) -> 
     rows: Any = figure.subplots(len(found), 2, squeeze=False, sharey="row")
     words, named = [], {}
     for (left, right), (family, ps) in zip(rows, found):
-        alone = several(timed(family, records))
+        alone = enough(family, timed(family, records))
         named[left] = _panel(left, family, ps, {(p.line, p.framework): p.seconds for p in ps}, joined=alone)
         left.set_xlabel(f"time of one h (s, median{', alone on the machine' if alone else ''})")
         left.set_ylabel("accuracy on held-out data (%)")
         left.set_title(_title(family, records), fontsize=8.5, loc="left")
         known = {(p.line, p.framework): p.memory for p in ps}
-        is_plan = several(planned(family, records))
+        is_plan = enough(family, planned(family, records))
         if np.isfinite(list(known.values())).any():
             named[right] = _panel(right, family, ps, {key: x / 2**20 for key, x in known.items()}, log=True)
             what = "planned memory" if is_plan else "memory by the law of iterates, K · M · itemsize"
@@ -283,7 +283,7 @@ def _title(family: Family, records: list[Record]) -> str:
     settings = sorted({runs.pair_of(r.cell) for r in family.records})
     upper = settings[0] if len(settings) == 1 else f"{len(settings)} upper rates"
     plural = "" if ns == [1] else "s"
-    timed_alone = runs.one_machine(_timed(family, records)) if several(timed(family, records)) else []
+    timed_alone = runs.one_machine(_timed(family, records)) if enough(family, timed(family, records)) else []
     machine = runs.machine(timed_alone[0]) if timed_alone else most_timed(family)
     return f"{family.name}\nT = {family.T}, {family.dtype}, {upper}, {seeds} seed{plural}, times of {machine}"
 
