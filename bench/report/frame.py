@@ -95,7 +95,7 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
     difference, reason = certified.get(_estimate(cell), (None, "no float64 records"))
     row: dict[str, Any] = {
         "problem": problem(cell),
-        "lam": point.short(cell.lam),
+        "lam": ("run " if point.run_of(cell.lam) else "") + point.short(cell.lam),
         "run": point.run_of(cell.lam),
         "method": cell.method,
         "series": series(cell),
