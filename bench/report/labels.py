@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 SIZE = 7.0  # points
 WIDTH, HEIGHT = 0.61 * SIZE, 1.1 * SIZE  # of a character and of a line
 POINT = 5.0  # half of what a point takes
+STRANGE = 40.0  # the covered area that is as bad as to lie nearer to another point
 
 _BESIDE = [(dx, dy, align) for dx, align in ((8, "left"), (-8, "right")) for dy in (-2.5, 6, -11, 14, -19)]
 _PLACES = [(0, 9, "center"), (0, -15, "center"), *_BESIDE, (0, 18, "center"), (0, -24, "center"), (0, 27, "center")]
@@ -26,6 +28,10 @@ class Box(NamedTuple):
         wide = min(self.right, other.right) - max(self.left, other.left)
         high = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(wide, 0.0) * max(high, 0.0)
+
+    def to(self, point: tuple[float, ...]) -> float:
+        """The distance of its middle."""
+        return math.dist(point, ((self.left + self.right) / 2, (self.bottom + self.top) / 2))
 
 
 def label(ax: Axes, named: list[tuple[float, float, str]]) -> None:
@@ -46,7 +52,8 @@ def label(ax: Axes, named: list[tuple[float, float, str]]) -> None:
         def covered(place: tuple[int, float, str], i: int = i, name: str = name) -> float:
             box = _box(at[i], place, name)
             others = [*taken[:i], *taken[i + 1 :], *outside]
-            return sum(box.shared(other) for other in others)
+            strange = any(box.to(v) < box.to(at[i]) for v in at)
+            return sum(box.shared(other) for other in others) + STRANGE * strange
 
         best = min(_PLACES, key=covered)  # of equals the first
         taken.append(_box(at[i], best, name))
