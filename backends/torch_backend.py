@@ -47,8 +47,7 @@ class _KeepScalarDtype(TorchFunctionMode):
 
 def _transforming() -> bool:
     """Is a `torch.func` transform open?  Classic autograd does not see through its wrappers."""
-    # There is no public way to ask; torch's own code asks like this.
-    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue] - there is no public way to ask
 
 
 class TorchBackend:
@@ -187,8 +186,7 @@ class TorchBackend:
             outs, out_def = _flatten(f(*treedef.unflatten(leaves)))
             return tuple(outs)
 
-        # The stub allows for `has_aux`: three values.
-        outs, pull = torch.func.vjp(of_leaves, *flat)  # pyright: ignore[reportAssignmentType]
+        outs, pull = torch.func.vjp(of_leaves, *flat)  # pyright: ignore[reportAssignmentType] - the stub has `has_aux`'s three values, too
 
         def pull_tree(cotangent: Tree) -> tuple:
             return treedef.unflatten(pull(tuple(self.leaves(cotangent))))
@@ -210,8 +208,7 @@ class TorchBackend:
             return tuple(outs)
 
         with _KeepScalarDtype():
-            # As with vjp.
-            outs, out_dots = torch.func.jvp(  # pyright: ignore[reportAssignmentType]
+            outs, out_dots = torch.func.jvp(  # pyright: ignore[reportAssignmentType] - as with vjp
                 of_leaves, tuple(flat[i] for i in moving), tuple(dots[i].to(flat[i].dtype) for i in moving)
             )
         return out_def.unflatten(outs), out_def.unflatten(out_dots)

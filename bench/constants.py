@@ -139,8 +139,7 @@ def hessian(bk: Any, problem: Problem, params: Tree, hparams: Tree, data: Tree) 
         return flat(bk, product(bk.asarray(np.asarray(p, np.float64).reshape(-1))))
 
     m = int(vector.shape[0])
-    # SciPy's stub does not know `matvec`.
-    return LinearOperator((m, m), matvec=matvec, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    return LinearOperator((m, m), matvec=matvec, dtype=np.float64)  # pyright: ignore[reportCallIssue] - SciPy's stub does not know `matvec`
 
 
 def _gradient(bk: Any, problem: Problem, theta: Tree, data: Tree, w: Tree) -> Tree:
@@ -177,8 +176,7 @@ def _along(bk: Any, problem: Problem, segments: bool, lam: Tree, data: Tree, xs:
     if segments:
         after = bk.xp.concat([W[1:], w_last[None]], axis=0)
         share = bk.asarray(np.linspace(0.0, 1.0, WITHIN + 2))
-        # A lambda with a name, since it reads as the formula.
-        on = lambda a, b: bk.vmap(lambda s: H(a + s * (b - a)))(share)  # noqa: E731
+        on = lambda a, b: bk.vmap(lambda s: H(a + s * (b - a)))(share)  # noqa: E731 - reads as the formula
         found["segments"] = bk.vmap(on)(W, after)
     return found
 

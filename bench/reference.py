@@ -135,9 +135,8 @@ class Lower:
         if m <= DENSE:
             return partial(np.linalg.solve, self._hessian(w, theta, data))
         product = self._product(w, theta, data)
-        # A lambda with a name, since it reads as the formula.  SciPy's stub does not know `matvec`.
-        by_w: Callable = lambda p: product(p)[0]  # noqa: E731
-        operator: Any = LinearOperator((m, m), matvec=by_w, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+        by_w: Callable = lambda p: product(p)[0]  # noqa: E731 - reads as the formula
+        operator: Any = LinearOperator((m, m), matvec=by_w, dtype=np.float64)  # pyright: ignore[reportCallIssue] - SciPy's stub does not know `matvec`
         return lambda b: cg(operator, b, rtol=1e-14, maxiter=10 * m)[0]
 
     def second(self, w: Any, hparams: Any, data: Any) -> tuple[np.ndarray, np.ndarray]:
