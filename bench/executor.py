@@ -77,10 +77,18 @@ class Executor:
             pool.join()
 
     def run(self, cells: list[Cell]) -> Iterator[Record]:
-        """Untimed cells up to `workers` at once, then timed cells one by one."""
-        # A run that λ is taken from may be among them.
-        first, after = ([c for c in cells if point.is_file(c.lam) is last] for last in (False, True))
-        waiting = [*_interleaved([c for c in first if not c.timed]), *_interleaved([c for c in after if not c.timed])]
+        """Untimed cells up to `workers` at once, then timed cells one by one.
+
+        Cells at λ from a file begin when all others are done: the run that it is from may be among them.
+        """
+        for from_file in (False, True):
+            mine = [c for c in cells if point.is_file(c.lam) is from_file]
+            yield from self._together([c for c in mine if not c.timed])
+            for cell in (c for c in mine if c.timed):
+                yield self._received(cell, time.perf_counter(), self._submit(cell))
+
+    def _together(self, cells: list[Cell]) -> Iterator[Record]:
+        waiting = _interleaved(cells)
         running: dict[Future, tuple[Cell, float]] = {}
         while waiting or running:
             while waiting and len(running) < self.workers:
@@ -89,8 +97,6 @@ class Executor:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield self._received(*running.pop(future), future)
-        for cell in (c for c in [*first, *after] if c.timed):
-            yield self._received(cell, time.perf_counter(), self._submit(cell))
 
     def _received(self, cell: Cell, submitted: float, future: Future) -> Record:
         """The record, with what the cell waited for beside its own seconds: the worker's start, transport, storing."""

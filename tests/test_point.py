@@ -149,7 +149,8 @@ def test_a_table_names_the_run(run):
     records = [record, *(at(lam, backend, **one) for lam in ("init", f"{file}@chosen") for backend in LANES)]
     [table] = [t for t in tables_of(records) if t.name == "trained"]
     assert list(table.rows["framework"]) == ["jax", "torch"]
-    assert set(table.rows["λ of"]) == {f"rmd, jax ({record.key[-8:]}) @ chosen"}
+    assert set(table.rows["λ"]) == {f"run {record.key[-8:]} @ chosen"}
+    assert set(table.rows["trained by"]) == {"rmd, jax"}
     there = records[3].result.exact
     assert table.rows["‖h − dF‖ there"][1] == there.absolute
     assert table.rows["‖h − dF‖ at init"][1] == records[1].result.exact.absolute != there.absolute
@@ -182,10 +183,25 @@ def test_all_digits_where_the_record_has_them():
     assert set(kept) == {"chosen", *map(str, t.iterations)}
 
 
-def test_cells_at_a_run_s_λ_come_after_the_runs(tmp_path):
-    cells = [Cell(method="rmd", backend=b, lam=lam, **PLAIN) for lam in ("x.json@chosen", "init") for b in LANES]
-    with Executor(tmp_path / "cache", workers=1, timeout=60, threads=1) as executor:
-        order = [r.cell.lam for r in executor.run(cells)]
+SLOW = """
+import time
+from backends.hypergradient import METHODS
+
+class Slow(METHODS["rmd"]):
+    def __call__(self, bk, problem, hparams, data, xs):
+        time.sleep(3)
+        return super().__call__(bk, problem, hparams, data, xs)
+"""
+
+
+def test_cells_at_lam_of_a_run_wait_for_the_runs(tmp_path):
+    """Also for the other framework's."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    methods = {"jax": f"{tmp_path}/slow.py:Slow", "torch": "rmd"}
+    runs = [Cell(method=name, backend=b, **PLAIN) for b, name in methods.items()]
+    late = [Cell(method="rmd", backend=b, lam="x.json@chosen", **PLAIN) for b in LANES]
+    with Executor(tmp_path / "cache", workers=2, timeout=60, threads=1) as executor:
+        order = [r.cell.lam for r in executor.run([*late, *runs])]
     assert order == ["init", "init", "x.json@chosen", "x.json@chosen"]
 
 

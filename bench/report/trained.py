@@ -21,7 +21,7 @@ def table(rows: Frame, records: list[Record]) -> Table:
     return Table(
         "trained",
         "An estimate at λ of a training run and, of the same estimate, at λ = init; each against dF in float64 at its "
-        "own λ. In brackets the last characters of the run's key.",
+        "own λ. A run is named by the last characters of its key.",
         pd.DataFrame(list(_lines(rows, runs))),
     )
 
@@ -43,7 +43,8 @@ def _lines(rows: Frame, runs: dict[str, str]) -> Iterator[dict[str, Any]]:
         marks += ["stale"] if row["stale"] or (len(first) and first["stale"]) else []
         yield {
             "problem": row["problem"],
-            "λ of": f"{runs.get(row['run'], 'a run')} ({row['run']}) @ {row['lam'].rpartition('@')[2].strip()}",
+            "λ": row["lam"],
+            "trained by": runs.get(row["run"], ""),
             **{key: row[key] for key in _KEYS[1:]},
             **{f"{name} at init": first.get(column) for column, name in _FIGURES.items()},
             **{f"{name} there": row.get(column) for column, name in _FIGURES.items()},
