@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from bench.underway import underway
 from tasks import TASKS
 from tasks import data as datasets
 
+NAMED = 20  # records that only one store has
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -98,6 +99,7 @@ def run(
         raise UserError(f"which sweep? allowed are {', '.join(presets())}, or a FILE.toml")
     else:
         expanded = expand(*read(preset))
+    whole = expanded
     expanded = narrow(expanded, list(only), list(backend_names), list(device), list(methods))
     store = Store(out or Path("results/runs") / expanded.name)
     if dry_run:
@@ -105,6 +107,7 @@ def run(
         return 0
     store.create()
     with store.locked():
+        store.write_sweep(_asked(store, whole, expanded))
         return _run(expanded, store, workers, threads, timeout, memory_limit, fresh, keep_stale)
 
 
@@ -117,6 +120,15 @@ def _missing(expanded: Expanded, store: Store, fresh: bool, keep_stale: bool) ->
     return [c for c in expanded.cells if fresh or c.key not in done], complaints
 
 
+def _asked(store: Store, whole: Expanded, narrowed: Expanded) -> Expanded:
+    """What `status` counts: what is asked for now, and what was before and is still of this sweep."""
+    before = store.sweep()
+    earlier = () if before is None or before.name != whole.name else before.cells
+    wanted = {*earlier, *narrowed.cells}
+    others = [c for c in narrowed.cells if c not in whole.cells]  # guests, other devices
+    return replace(narrowed, cells=(*(c for c in whole.cells if c in wanted), *others))
+
+
 def _run(
     expanded: Expanded,
     store: Store,
@@ -127,7 +139,6 @@ def _run(
     fresh: bool,
     keep_stale: bool,
 ) -> int:
-    store.write_sweep(expanded)
     cells, complaints = _missing(expanded, store, fresh, keep_stale)
     for line in complaints:
         console.print(f"warning: {line}", markup=False)
@@ -158,7 +169,8 @@ def _run(
     records = _of_sweep(store, expanded)
     _print_statuses(records)
     bad = [r for r in records if r.status in ("error", "timeout", "oom")]
-    return 1 if bad or len(records) < len(expanded.cells) else 0
+    nothing = all(r.status == "unavailable" for r in records)
+    return 1 if bad or nothing or len(records) < len(expanded.cells) else 0
 
 
 def _of_sweep(store: Store, expanded: Expanded) -> list[Record]:
@@ -205,6 +217,8 @@ def _dry_run(expanded: Expanded, store: Store) -> None:
     )
     where = {row["name"]: row["source"] for row in datasets.listing()}
     console.print("data        " + (", ".join(f"{d} ({where.get(d, 'unknown')})" for d in needed) or "none"))
+    for lam in sorted({c.lam for c in cells if point.is_file(c.lam) and point.digest(c.lam) is None}):
+        console.print(f"λ           {lam}: cannot be read now", markup=False)
     for name in sorted({c.backend for c in cells}):
         console.print(f"backend     {name}: {backends.unavailable(name) or 'installed'}", markup=False)
 
@@ -327,6 +341,7 @@ def reached(folder: Path) -> int:
         raise UserError(f"{str(folder)!r} holds no stores; expected folders such as quick and speed, with records")
     made = targets.table(stores, targets.read_peers(folder))
     _write(folder / "targets.md", f"{made.caption}\n\n{table.markdown(made.rows)}\n")
+    console.print(f"{len(made.rows)} rows → {folder / 'targets.md'}", markup=False)
     return 0
 
 
@@ -343,8 +358,10 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
     for d in found.differences:
         console.print(f"DIFFERS  {d.key}  {d.what}: {d.a} | {d.b}", markup=False)
     for name, keys in ((a, found.only_a), (b, found.only_b)):
-        for key in keys:
+        for key in keys[:NAMED]:
             console.print(f"ONLY IN {name}  {key}", markup=False)
+        if len(keys) > NAMED:
+            console.print(f"ONLY IN {name}  and {len(keys) - NAMED} more", markup=False)
     for lane, ratio in found.times.items():
         spread = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.decided else ""
         console.print(f"time B/A  {lane:<26} {ratio.middle:.2f}{spread} over {ratio.n} cells", markup=False)

@@ -225,6 +225,8 @@ def narrow(
     unique = tuple(dict.fromkeys(cells))
     if not unique:
         held = ", ".join(sorted({c.backend for c in expanded.cells}))
+        if not held:
+            raise UserError(f"{expanded.name}: no cell is left: all {expanded.left_out} have K > T; allowed is K ≤ T")
         raise UserError(f"{expanded.name}: no cell is left; allowed backends are {held}")
     return Expanded(expanded.name, expanded.title, unique, expanded.left_out)
 

@@ -60,6 +60,7 @@ SWEEPS = {
     "unknown option": (GOOD.replace('"rmd"', '"rmd", stsh = "x"'), "no option 'stsh'; allowed are stash"),
     "unknown stash": (GOOD.replace('"rmd"', '"rmd", stash = "x"'), "'x' is not allowed; allowed are iterates"),
     "negative K": (GOOD.replace('"rmd"', '"krmd", truncation = -1'), "-1 is not allowed"),
+    "K beyond T": (GOOD.replace('"rmd"', '"krmd", truncation = 20'), "all 1 have K > T; allowed is K ≤ T"),
     "K missing": (GOOD.replace('"rmd"', '"krmd"'), "'truncation'"),
     "unknown point": (GOOD + 'lam = "nowhere"\n', "'nowhere' is not a point of quadratic; allowed are init"),
     "negative seed": (GOOD + "seed = -2\n", "seeds are whole numbers from 0"),
@@ -213,3 +214,27 @@ def test_as_a_program():
     )
     assert result.returncode == 2
     assert result.stderr.startswith("error: unknown preset 'nope'")
+
+
+def test_a_sweep_of_which_nothing_could_run(monkeypatch, capsys, tmp_path):
+    """Its exit code says so, its report has the reasons, and a rehearsal names the file that is not there."""
+    file, out = tmp_path / "s.toml", str(tmp_path / "out")
+    file.write_text(GOOD + f'lam = "{tmp_path}/none.npz"\n')
+    code, told, _ = call(monkeypatch, capsys, "run", str(file), "--dry-run")
+    assert "none.npz: cannot be read now" in told.replace("\n", "")
+    code, told, _ = call(monkeypatch, capsys, "run", str(file), "--out", out)
+    assert code == 1
+    assert "1 × unavailable" in told
+    assert call(monkeypatch, capsys, "report", out)[0] == 0
+    assert "there is no file" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_part_of_a_sweep_does_not_forget_the_rest(monkeypatch, capsys, tmp_path):
+    file, out = tmp_path / "s.toml", str(tmp_path / "out")
+    file.write_text(GOOD.replace("horizon = 10", "horizon = [4, 5]\ntimed = false"))
+    assert call(monkeypatch, capsys, "run", str(file), "--out", out)[0] == 0
+    assert call(monkeypatch, capsys, "run", str(file), "--only", "horizon=4", "--out", out)[0] == 0
+    assert "2 cells, 0 missing" in call(monkeypatch, capsys, "status", out)[1]
+    file.write_text(file.read_text().replace("[4, 5]", "[4, 6]"))
+    assert call(monkeypatch, capsys, "run", str(file), "--only", "horizon=4", "--out", out)[0] == 0
+    assert "1 cells, 0 missing" in call(monkeypatch, capsys, "status", out)[1]  # 5 is of this sweep no more

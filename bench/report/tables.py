@@ -111,6 +111,8 @@ def _certificates(rows: Frame) -> Table:
 
 def _bias(rows: Frame) -> Table:
     ok = _ok(rows)
+    if ok.empty:
+        return Table("bias", "", ok)
     columns = {
         "exact_bias": "‖h − dF‖/‖dF‖",
         "exact_cosine": "cos(h, dF)",
