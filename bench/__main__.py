@@ -15,6 +15,9 @@ def main() -> None:
     """Run a command; bad input is one line on stderr and exit code 2."""
     try:
         code = commands.cli.main(prog_name="python -m bench", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(2)
     except (UserError, DataError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         if isinstance(error, click.UsageError) and error.ctx is not None:

@@ -61,8 +61,8 @@ def cli() -> None:
 @click.option("--device", multiple=True, metavar="D", help="cpu, cuda, cuda:<number>.")
 @click.option("--method", "methods", multiple=True, metavar="FILE.py:CLASS", help="Add your own method to the sweep.")
 @click.option("--cell", "cell_file", type=Path, help="Run the one cell of this record file again.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Untimed cells at once.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each worker.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes for untimed cells.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Cores of each process.")
 @click.option("--timeout", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds a cell may take.")
 @click.option("--memory-limit", type=click.FloatRange(0.5), metavar="GIB", help="Address space of each worker.")
 @click.option("--out", type=Path, help="Folder of the records.  [default: results/runs/<preset>]")
@@ -210,17 +210,31 @@ def _dry_run(expanded: Expanded, store: Store) -> None:
     console.print(f"{expanded.title}", markup=False)
     left_out = f", {expanded.left_out} left out (K > T)" if expanded.left_out else ""
     console.print(f"cells       {len(expanded.cells)}{left_out}; {len(cells)} without a current record")
-    console.print(f"time        about {seconds / 3600:.2f} h on one core (estimated from sizes, not measured)")
+    console.print(f"time        about {_duration(seconds)} on one core (estimated from sizes, not measured)")
     console.print(f"memory      about {memory / 2**20:.0f} MiB at the largest cell, frameworks aside (estimated)")
     needed = sorted(
         {d for c in cells for d in plugins.build(plugins.task_class(c.task), c.task_options, c.task).datasets}
     )
-    where = {row["name"]: row["source"] for row in datasets.listing()}
-    console.print("data        " + (", ".join(f"{d} ({where.get(d, 'unknown')})" for d in needed) or "none"))
+    files = datasets.listing()
+    where = {d: [row["source"] for row in files if row["name"] == d] for d in needed}
+    console.print("data        " + (", ".join(f"{d} ({_sources(found)})" for d, found in where.items()) or "none"))
     for lam in sorted({c.lam for c in cells if point.is_file(c.lam) and point.digest(c.lam) is None}):
         console.print(f"λ           {lam}: cannot be read now", markup=False)
     for name in sorted({c.backend for c in cells}):
         console.print(f"backend     {name}: {backends.unavailable(name) or 'installed'}", markup=False)
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that people would say it in."""
+    unit, name = next(((u, n) for u, n in ((3600, "h"), (60, "min")) if seconds >= u), (1, "s"))
+    return f"{seconds / unit:.1f} {name}"
+
+
+def _sources(files: list[str]) -> str:
+    """Where the files of a data set are, as in `HYPERGRAD_BENCH_DATA: 1 of 6 files`."""
+    counts = Counter(source for source in files if source != "missing")
+    found = [f"{source}: {n} of {len(files)} files" for source, n in sorted(counts.items())]
+    return ", ".join(found) or "missing"
 
 
 # status, report

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,19 @@ def options(cls: Any) -> list[str]:
     return [f.name for f in fields(cls)] if is_dataclass(cls) else []
 
 
+def _required(cls: Any) -> list[str]:
+    found = fields(cls) if is_dataclass(cls) else ()
+    return [f.name for f in found if f.init and f.default is MISSING and f.default_factory is MISSING]
+
+
 def build(cls: Any, given: dict[str, Any], what: str) -> Any:
     """An instance; a wrong option is one line."""
     known = options(cls)
     for name in given:
         if known and name not in known:
             raise UserError(f"{what} has no option {name!r}; allowed are {', '.join(known) or 'none'}")
+    if lacking := [name for name in _required(cls) if name not in given]:
+        raise UserError(f"{what} needs the option {lacking[0]!r}; its options are {', '.join(known)}")
     try:
         return cls(**given)
     except TypeError as error:

@@ -11,6 +11,7 @@ import backends
 from backends.counting import count
 from backends.hypergradient import METHODS
 from bench import calibration
+from bench.cell import Cell
 from tasks import TASKS
 from tests.grid import GENERIC
 
@@ -53,3 +54,12 @@ def test_the_points_of_both_are_the_steps(bk):
     for ours, theirs in zip(bk.leaves(w), bk.leaves(steps), strict=True):
         np.testing.assert_array_equal(bk.to_numpy(ours), bk.to_numpy(theirs))
     assert all(np.isfinite(bk.to_numpy(a)).all() for a in bk.leaves(alpha))
+
+
+def test_the_native_idiom_is_called_twice_with_the_same_result(bk):
+    problem, *args = GENERIC["M < N"].at(bk)
+    cell = Cell(task="quadratic", method="krmd", method_options={"truncation": K}, backend=bk.name, horizon=T)
+    calls = dict(calibration._contestants(bk, problem, METHODS["krmd"](truncation=K), cell))
+    once, again = (bk.compile(calls[f"native-krmd{which}"])(*args) for which in ("", " again"))
+    for a, b in zip(bk.leaves(once.grad), bk.leaves(again.grad), strict=True):
+        np.testing.assert_array_equal(bk.to_numpy(a), bk.to_numpy(b))

@@ -50,7 +50,7 @@ SWEEPS = {
     "no grid": ('title = "t"', "at least one"),
     "empty grid": ('title = "t"\ngrid = []', "at least one"),
     "unknown key": (GOOD + "foo = 3\n", "unknown key 'foo'; allowed are kind, settings, task"),
-    "wrong type": (GOOD.replace("10", '"ten"'), "'ten' is not allowed"),
+    "wrong type": (GOOD.replace("10", '"ten"'), "grid 1: horizon = 'ten' is not allowed"),
     "negative T": (GOOD.replace("10", "-1"), "T is a whole number from 1"),
     "unknown backend": (GOOD.replace('"jax"', '"jaxx"'), "'jaxx'; allowed are jax, torch"),
     "unknown device": (GOOD + 'device = "tpu"\n', "'tpu'; allowed are cpu, cuda"),
@@ -61,7 +61,7 @@ SWEEPS = {
     "unknown stash": (GOOD.replace('"rmd"', '"rmd", stash = "x"'), "'x' is not allowed; allowed are iterates"),
     "negative K": (GOOD.replace('"rmd"', '"krmd", truncation = -1'), "-1 is not allowed"),
     "K beyond T": (GOOD.replace('"rmd"', '"krmd", truncation = 20'), "all 1 have K > T; allowed is K ≤ T"),
-    "K missing": (GOOD.replace('"rmd"', '"krmd"'), "'truncation'"),
+    "K missing": (GOOD.replace('"rmd"', '"krmd"'), "krmd needs the option 'truncation'; its options are"),
     "unknown point": (GOOD + 'lam = "nowhere"\n', "'nowhere' is not a point of quadratic; allowed are init"),
     "negative seed": (GOOD + "seed = -2\n", "seeds are whole numbers from 0"),
     "task option": (GOOD + "task_options = { ratee = 3 }\n", "no option 'ratee'; allowed are rate"),
@@ -145,6 +145,31 @@ def test_a_good_sweep_can_be_looked_at_first(monkeypatch, capsys, tmp_path):
     assert code == 0
     assert "cells       1" in out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(12.3, "about 12.3 s"), (90, "about 1.5 min"), (7200, "about 2.0 h")])
+def test_a_rehearsal_tells_time_in_a_unit_that_fits(monkeypatch, capsys, tmp_path, seconds, says):
+    file = tmp_path / "sweep.toml"
+    file.write_text(GOOD)
+    monkeypatch.setattr(estimate, "seconds", lambda cell: seconds)
+    assert says in call(monkeypatch, capsys, "run", str(file), "--dry-run")[1]
+
+
+def test_a_rehearsal_counts_the_files_of_a_data_set(monkeypatch, capsys, tmp_path):
+    """Files that are missing do not hide those that are here."""
+    file = tmp_path / "sweep.toml"
+    file.write_text(GOOD.replace('"quadratic"', '"hypercleaning"'))
+    rows = [{"name": "mnist", "source": s} for s in ("cache", "cache", "missing")]
+    monkeypatch.setattr("bench.commands.datasets.listing", lambda: rows)
+    assert "mnist (cache: 2 of 3 files)" in call(monkeypatch, capsys, "run", str(file), "--dry-run")[1]
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_a_command_without_its_command_shows_the_help(monkeypatch, capsys, arguments):
+    code, out, err = call(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: python -m bench")
+    assert len(err.splitlines()) > 5
 
 
 def test_the_estimate_counts_upper_iterations():

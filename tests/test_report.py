@@ -11,7 +11,7 @@ import pytest
 
 from bench import report
 from bench.cell import Cell
-from bench.report import budget
+from bench.report import budget, figures
 from bench.report.frame import certificates, frame
 from bench.runner import Runner
 
@@ -108,6 +108,14 @@ def test_a_certificate_compares_the_frameworks(records):
     wrong = torch.model_copy(update={"result": torch.result.model_copy(update={"sketch": sketch})})
     rows = frame([wrong if r is torch else r for r in records])
     assert sorted(rows[~rows.certified].uncertified_because.unique()) == ["the frameworks differ"]
+
+
+def test_an_estimator_without_K_is_a_level_line():
+    rows = pd.DataFrame({"K": [1.0, 25.0, np.nan], "T": [100, 100, 100], "exact_bias": [0.9, 0.1, 0.5]})
+    placed = figures._level(rows)
+    level = placed[placed.exact_bias == 0.5]
+    assert sorted(level.K) == [1.0, 100.0]
+    assert sorted(placed[placed.exact_bias != 0.5].K) == [1.0, 25.0]
 
 
 def test_nothing_is_drawn_twice_over(tmp_path, records):

@@ -47,6 +47,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
     made = [
         pareto.table(records, stale),
         speed.table(records),
+        speed.over_seeds(records),
         reference.table(records, stale),
         *training.tables(records, stale),
         interaction.table(records, stale),

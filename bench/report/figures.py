@@ -108,7 +108,12 @@ def _quality(group: Frame, problem: str, stem: str) -> Iterator[Picture]:
         if column == "exact_bias":
             ax.set_yscale("log")
             ax.axhline(floor, color="#999999", linewidth=0.8, zorder=0)
-            note = {"xy": (0.02, floor), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            note = {
+                "xy": (0.5, floor),
+                "ha": "center",
+                "xycoords": ("axes fraction", "data"),
+                "textcoords": "offset points",
+            }
             ax.annotate("exact to rounding", xytext=(0, 3), fontsize=7, color="#666666", **note)
         else:
             ax.axhline(1.0, color="#999999", linewidth=0.8, zorder=0)
@@ -116,8 +121,8 @@ def _quality(group: Frame, problem: str, stem: str) -> Iterator[Picture]:
     _legend(figure, chosen, columns=7)
     yield Picture(
         f"bias-{stem}",
-        f"Bias, cosine and descent against K: {problem}, T = {T}, {_facts(chosen)}. Estimators without K are drawn at "
-        f"K = T; a bias below {ROUNDING:g} is drawn on the lowest line.",
+        f"Bias, cosine and descent against K: {problem}, T = {T}, {_facts(chosen)}. Estimators without K are level "
+        f"lines; a bias below {ROUNDING:g} is drawn on the lowest line.",
         figure,
     )
 
@@ -126,7 +131,7 @@ def _K_axis(ax: Axes, rows: Frame) -> None:
     ax.set_xscale("log")
     ticks = [1, 5, 10, 25, 50, 100, 250, 500]
     high = max(rows.K.max(), rows["T"].max())
-    low = max(1, rows.K[rows.K > 0].min())
+    low = _least_K(rows)
     ax.set_xticks([t for t in ticks if low <= t <= high], minor=False)
     ax.set_xticks([], minor=True)
     ax.xaxis.set_major_formatter("{x:.0f}")
@@ -134,8 +139,8 @@ def _K_axis(ax: Axes, rows: Frame) -> None:
 
 
 def _lines(ax: Axes, rows: Frame, x: str, y: str, spread: bool = False) -> None:
-    """A line a method and framework; a method without K stands at K = T."""
-    placed = rows.assign(K=rows.K.fillna(rows["T"])) if x == "K" else rows
+    """A line a method and framework."""
+    placed = _level(rows) if x == "K" else rows
     placed = placed[placed[x] > 0]
     for series in _order(placed.series):
         for name, part in placed[placed.series == series].groupby("framework", sort=True):
@@ -148,6 +153,17 @@ def _lines(ax: Axes, rows: Frame, x: str, y: str, spread: bool = False) -> None:
                 low, high = (part.groupby(x)[c].median().loc[middle.index] for c in ("low_s", "high_s"))
                 scale = float(middle.iloc[0] / part.groupby(x)["median_s"].median().loc[middle.index[0]])
                 ax.vlines(middle.index, low * scale, high * scale, color=looks["color"], linewidth=1.0)
+
+
+def _level(rows: Frame) -> Frame:
+    """A method without K stands at the least K and at T: a level line."""
+    without = rows[rows.K.isna()]
+    ends = _least_K(rows), rows["T"].max()
+    return pd.concat([rows[rows.K.notna()], *(without.assign(K=float(end)) for end in ends)])
+
+
+def _least_K(rows: Frame) -> float:
+    return max(1, rows.K[rows.K > 0].min())
 
 
 def _order(series: Any) -> list[str]:
@@ -164,7 +180,7 @@ def _legend(figure: Figure, rows: Frame, columns: int) -> None:
     handles = []
     for series in _order(rows.series):
         single = rows[rows.series == series].K.isna().all()
-        looks: dict[str, Any] = style.method(series) | ({"linestyle": "none"} if single else {"linewidth": 1.3})
+        looks: dict[str, Any] = style.method(series) | {"linewidth": 1.3}
         handles.append(Line2D([], [], label=f"{series} (no K)" if single else series, **looks))
     for name in sorted(rows.framework.unique()):
         handles.append(Line2D([], [], color="#444444", marker="o", **style.framework(name, "#444444"), label=name))
@@ -224,7 +240,7 @@ def _cost(group: Frame, problem: str, stem: str, what: str) -> Iterator[Picture]
         yield Picture(
             f"{what}-{stem}-{dtype}",
             f"{title} of one hypergradient: {problem}, T = {T}, {_facts(at_T)}{lane}. {extra} "
-            "Estimators without K are drawn at K = T.",
+            "Estimators without K are level lines.",
             figure,
         )
 
