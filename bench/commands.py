@@ -29,6 +29,7 @@ from bench.sweep import Expanded, expand, narrow, presets, read
 from bench.underway import underway
 from tasks import TASKS
 from tasks import data as datasets
+from tasks.data.locate import needed
 
 NAMED = 20  # records that only one store has
 console = Console(highlight=False, soft_wrap=True)
@@ -61,10 +62,16 @@ def cli() -> None:
 @click.option("--device", multiple=True, metavar="D", help="cpu, cuda, cuda:<number>.")
 @click.option("--method", "methods", multiple=True, metavar="FILE.py:CLASS", help="Add your own method to the sweep.")
 @click.option("--cell", "cell_file", type=Path, help="Run the one cell of this record file again.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes for untimed cells.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Cores of each process.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Untimed cells at once; timed ones run alone.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each process.")
 @click.option("--timeout", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds a cell may take.")
-@click.option("--memory-limit", type=click.FloatRange(0.5), metavar="GIB", help="Address space of each worker.")
+@click.option("--memory-limit", type=click.FloatRange(0.5), metavar="GIB", help="Address space of each process.")
 @click.option("--out", type=Path, help="Folder of the records.  [default: results/runs/<preset>]")
 @click.option("--fresh", is_flag=True, help="Compute every cell again.")
 @click.option("--keep-stale", is_flag=True, help="Keep records whose code has changed; tables mark them.")
@@ -212,12 +219,10 @@ def _dry_run(expanded: Expanded, store: Store) -> None:
     console.print(f"cells       {len(expanded.cells)}{left_out}; {len(cells)} without a current record")
     console.print(f"time        about {_duration(seconds)} on one core (estimated from sizes, not measured)")
     console.print(f"memory      about {memory / 2**20:.0f} MiB at the largest cell, frameworks aside (estimated)")
-    needed = sorted(
+    wanted = sorted(
         {d for c in cells for d in plugins.build(plugins.task_class(c.task), c.task_options, c.task).datasets}
     )
-    files = datasets.listing()
-    where = {d: [row["source"] for row in files if row["name"] == d] for d in needed}
-    console.print("data        " + (", ".join(f"{d} ({_sources(found)})" for d, found in where.items()) or "none"))
+    console.print("data        " + (", ".join(f"{d} ({_sources(d)})" for d in wanted) or "none"))
     for lam in sorted({c.lam for c in cells if point.is_file(c.lam) and point.digest(c.lam) is None}):
         console.print(f"λ           {lam}: cannot be read now", markup=False)
     for name in sorted({c.backend for c in cells}):
@@ -230,11 +235,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds / unit:.1f} {name}"
 
 
-def _sources(files: list[str]) -> str:
-    """Where the files of a data set are, as in `HYPERGRAD_BENCH_DATA: 1 of 6 files`."""
-    counts = Counter(source for source in files if source != "missing")
-    found = [f"{source}: {n} of {len(files)} files" for source, n in sorted(counts.items())]
-    return ", ".join(found) or "missing"
+def _sources(name: str) -> str:
+    """Where the files that a data set is read from are, as in `cache: 3 of 4 files`."""
+    if name not in datasets.DATASETS:
+        return "unknown"
+    wanted = {file.path for file in needed(datasets.DATASETS[name])}
+    found = [row["source"] for row in datasets.listing() if row["name"] == name and row["file"] in wanted]
+    counts = Counter(source for source in found if source != "missing")
+    return ", ".join(f"{source}: {n} of {len(wanted)} files" for source, n in sorted(counts.items())) or "missing"
 
 
 # status, report
@@ -377,8 +385,7 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
         if len(keys) > NAMED:
             console.print(f"ONLY IN {name}  and {len(keys) - NAMED} more", markup=False)
     for lane, ratio in found.times.items():
-        spread = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.decided else ""
-        console.print(f"time B/A  {lane:<26} {ratio.middle:.2f}{spread} over {ratio.n} cells", markup=False)
+        console.print(f"time B/A  {lane:<26} {ratio.text()} over {ratio.n} cells", markup=False)
     cells = len({d.key for d in found.differences})
     console.print(
         f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"

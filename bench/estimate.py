@@ -18,7 +18,7 @@ CLASSES = {"cifar100": 100}
 EACH = {"cifar10": 50, "cifar100": 40, "digits": 20}
 REGRESSIONS = ("hypercleaning", "hypercleaning_l1", "task_interaction", "feature_decay")
 START = 1.5  # seconds of compilation and of the harness
-CALIBRATED, CONTESTANTS = 30.0, 8  # seconds of calls, and who is called; 5 to 200 rounds
+CALIBRATED, CONTESTANTS = 30.0, 9  # seconds of calls, and who is called; 5 to 200 rounds
 BASELINES = 10  # trainings, a rate each and the last
 
 

@@ -6,14 +6,17 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib.metadata import entry_points
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from backends.hypergradient import METHODS
 from bench.errors import UserError
 from tasks import TASKS
+
+MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)  # *args and **kwargs need not be given
 
 
 def method_class(name: str) -> Callable[..., Any]:
@@ -38,19 +41,15 @@ def options(cls: Any) -> list[str]:
     return [f.name for f in fields(cls)] if is_dataclass(cls) else []
 
 
-def _required(cls: Any) -> list[str]:
-    found = fields(cls) if is_dataclass(cls) else ()
-    return [f.name for f in found if f.init and f.default is MISSING and f.default_factory is MISSING]
-
-
 def build(cls: Any, given: dict[str, Any], what: str) -> Any:
     """An instance; a wrong option is one line."""
     known = options(cls)
     for name in given:
         if known and name not in known:
             raise UserError(f"{what} has no option {name!r}; allowed are {', '.join(known) or 'none'}")
-    if lacking := [name for name in _required(cls) if name not in given]:
-        raise UserError(f"{what} needs the option {lacking[0]!r}; its options are {', '.join(known)}")
+    wanted = [p.name for p in signature(cls).parameters.values() if p.default is p.empty and p.kind not in MANY]
+    if lacking := [name for name in wanted if name not in given]:
+        raise UserError(f"{what} needs the option {lacking[0]!r}; its options are {', '.join(known or wanted)}")
     try:
         return cls(**given)
     except TypeError as error:

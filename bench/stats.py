@@ -1,4 +1,4 @@
-"""Intervals, paired differences and ranks.  The unit of replication is the seed (for times: the round).
+"""Intervals, paired differences and ranks.  The unit of replication is the seed (for times of one cell: the round).
 
 Below 3 values nothing is decided; below 10 the interval is Student's t (the bootstrap covers too little there); from 10
 on it is the percentile bootstrap.  Ranks come from paired differences: who is not shown to differ shares a rank.
@@ -27,6 +27,11 @@ class Interval(NamedTuple):
     @property
     def decided(self) -> bool:
         return bool(np.isfinite(self.low))
+
+    def text(self, decimals: int = 2, sign: str = "") -> str:
+        """`1.00 [0.98, 1.02]`, or `1.00` where nothing is decided; `sign` is "+" for differences."""
+        middle, low, high = (f"{x:{sign}.{decimals}f}" for x in (self.middle, self.low, self.high))
+        return f"{middle} [{low}, {high}]" if self.decided else middle
 
 
 def interval(values: Sequence[float] | np.ndarray, statistic: Callable = np.mean) -> Interval:

@@ -119,7 +119,7 @@ def _first(error: ValidationError) -> str:
     if loc == ("grid",) and e["type"] != "extra_forbidden":
         return "a sweep needs at least one [[grid]]"
     inside = f"grid {loc[1] + 1}: " if loc[0] == "grid" and len(loc) > 1 and isinstance(loc[1], int) else ""
-    # A number in it is a place in a list of values, or a grid without its number.
+    # A number in it is a place in a list of values: the message shows the value itself.
     key = ".".join(part for part in (loc[2:] if inside else loc) if isinstance(part, str))
     if e["type"] == "extra_forbidden":
         owner = Grid if inside else Sweep

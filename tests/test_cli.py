@@ -159,9 +159,12 @@ def test_a_rehearsal_counts_the_files_of_a_data_set(monkeypatch, capsys, tmp_pat
     """Files that are missing do not hide those that are here."""
     file = tmp_path / "sweep.toml"
     file.write_text(GOOD.replace('"quadratic"', '"hypercleaning"'))
-    rows = [{"name": "mnist", "source": s} for s in ("cache", "cache", "missing")]
-    monkeypatch.setattr("bench.commands.datasets.listing", lambda: rows)
-    assert "mnist (cache: 2 of 3 files)" in call(monkeypatch, capsys, "run", str(file), "--dry-run")[1]
+    monkeypatch.setenv("HYPERGRAD_BENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("HYPERGRAD_BENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
+        (tmp_path / "MNIST" / "raw" / name).touch()
+    assert "mnist (HYPERGRAD_BENCH_DATA: 2 of 4 files)" in call(monkeypatch, capsys, "run", str(file), "--dry-run")[1]
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"]])

@@ -90,7 +90,7 @@ class Compared(NamedTuple):
 def shown(i: Interval) -> str:
     """`-0.10 [-0.31, +0.12]`."""
     digits = 2 if not np.isfinite(i.middle) or abs(i.middle) >= 0.1 else 3
-    return f"{i.middle:+.{digits}f}" + (f" [{i.low:+.{digits}f}, {i.high:+.{digits}f}]" if i.decided else "")
+    return i.text(digits, sign="+")
 
 
 def _wants(*tasks: str) -> Callable[[Record], bool]:

@@ -28,6 +28,7 @@ from bench.report import (
     curves,
     figures,
     interaction,
+    native,
     page,
     pareto,
     reference,
@@ -46,8 +47,8 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
     rows = frame(records, stale)
     made = [
         pareto.table(records, stale),
-        speed.table(records),
-        speed.over_seeds(records),
+        speed.table(records, stale),
+        native.table(records, stale),
         reference.table(records, stale),
         *training.tables(records, stale),
         interaction.table(records, stale),

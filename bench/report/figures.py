@@ -157,13 +157,13 @@ def _lines(ax: Axes, rows: Frame, x: str, y: str, spread: bool = False) -> None:
 
 def _level(rows: Frame) -> Frame:
     """A method without K stands at the least K and at T: a level line."""
-    without = rows[rows.K.isna()]
+    with_K = rows.groupby("series").K.transform("count") > 0
     ends = _least_K(rows), rows["T"].max()
-    return pd.concat([rows[rows.K.notna()], *(without.assign(K=float(end)) for end in ends)])
+    return pd.concat([rows[with_K], *(rows[~with_K].assign(K=float(end)) for end in ends)])
 
 
 def _least_K(rows: Frame) -> float:
-    return max(1, rows.K[rows.K > 0].min())
+    return float(rows.K[rows.K > 0].min())
 
 
 def _order(series: Any) -> list[str]:
@@ -199,14 +199,14 @@ def _cost(group: Frame, problem: str, stem: str, what: str) -> Iterator[Picture]
     column, scale, label, title = _AXES[what]
     for dtype, rows in group.groupby("dtype", sort=True):
         rows = rows.assign(shown=rows[column] * scale)
+        if what == "memory":
+            rows = rows[~rows.method.str.startswith("native-")]
         with_K = rows[rows.K.notna()]
         over_T = _swept_T(rows)
         if with_K.K.nunique() < 2:
             continue
         T = with_K.groupby("T").K.nunique().idxmax()
         at_T = rows[rows["T"] == T]
-        if what == "memory":
-            at_T = at_T[~at_T.method.str.startswith("native-")]
         figure = Figure(figsize=(10.5 if over_T else 6.5, 4.4))
         panels: list[Any] = list(np.atleast_1d(figure.subplots(1, 2 if over_T else 1)))
         _lines(panels[0], at_T, "K", "shown", spread=what == "time")

@@ -118,7 +118,7 @@ def _rows(family: Family, stale: frozenset[str]) -> Iterator[dict[str, Any]]:
                 "splits": len(seeds),
                 "accuracy, C = 0 (%)": float(np.mean([base[s] for s in seeds])) if seeds else np.nan,
                 "accuracy, C learned (%)": float(np.mean([own[s] for s in seeds])) if seeds else np.nan,
-                "gain (points)": f"{gain.middle:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]" if gain.decided else "–",
+                "gain (points)": gain.text(sign="+") if gain.decided else "–",
                 "learned C beats C = 0": ("yes" if gain.low > 0 else "no") if gain.decided else "too few splits",
                 "C within": float(np.mean([g.within for g in found])) if found else np.nan,
                 "C between": float(np.mean([g.between for g in found])) if found else np.nan,

@@ -117,9 +117,8 @@ def _open(less: Interval) -> bool:
 
 def _interval(i: Interval, sign: str, seeds: int | None = None) -> str:
     """With n where it is too small for an interval, or not the row's number of seeds."""
-    bounds = f" [{i.low:{sign}.2f}, {i.high:{sign}.2f}]" if i.decided else ""
     n = "" if i.decided and seeds in (None, i.n) else f" (n = {i.n})"
-    return f"{i.middle:{sign}.2f}{bounds}{n}"
+    return i.text(sign=sign) + n
 
 
 def seconds(family: Family, records: list[Record]) -> dict[tuple[Line, str], float]:

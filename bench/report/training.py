@@ -14,7 +14,7 @@ from bench.report import runs
 from bench.report.frame import problem
 from bench.report.runs import grouped, training_of
 from bench.report.table import Table
-from bench.stats import FEW, interval, paired
+from bench.stats import interval, paired
 
 COMPARED, AGREE = 20, 1e-8  # upper iterations, and the largest relative difference of the frameworks over them
 LEAST = 1e-6  # of the first: a norm below it is not held to be relative to itself
@@ -33,9 +33,7 @@ def text(values: Iterable[float], digits: int = 2) -> str:
     if not x:
         return ""
     found = interval(x)
-    if not found.decided:
-        return f"{found.middle:.{digits}f} (n = {len(x)})"
-    return f"{found.middle:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return found.text(digits) if found.decided else f"{found.text(digits)} (n = {found.n})"
 
 
 def _upper(r: Record) -> dict[str, Any]:
@@ -261,9 +259,7 @@ def _over(a: dict[int, float], b: dict[int, float]) -> str:
     if not both:
         return ""
     found = paired([a[s] for s in both], [b[s] for s in both])
-    if len(both) < FEW:
-        return f"{found.middle:+.2f} (n = {len(both)})"
-    return f"{found.middle:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return found.text(sign="+") if found.decided else f"{found.text(sign='+')} (n = {found.n})"
 
 
 # PyTorch against JAX
