@@ -37,6 +37,7 @@ def in_order(rows: list[dict]) -> Frame:
 
 
 def seconds_of(r: Record) -> dict[str, np.ndarray]:
+    """Contestant → its seconds, round by round."""
     assert r.calibration is not None
     return {name: np.array(values) for name, values in r.calibration.seconds.items()}
 
