@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from bench import report
 from bench.cell import Cell
 from bench.report import budget, figures
 from bench.report.frame import certificates, frame
+from bench.report.table import DIGITS
 from bench.runner import Runner
 
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 METHODS = (("rmd", {}), ("fmd", {}), *(("krmd", {"truncation": K}) for K in (1, 5, 10)), ("cg", {"truncation": 2}))
 
 
@@ -79,6 +82,32 @@ def test_the_page_loads_nothing(records, tmp_path):
     assert html.count("<figure") == len(list((tmp_path / "figures").glob("*.png")))
 
 
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*/tables/*.csv")), ids=lambda f: f"{f.parts[-3]}-{f.stem}")
+def test_every_committed_row_names_its_records(file):
+    """By their names or by digits that `records/*DIGITS.json` finds, one file each."""
+    rows = pd.read_csv(file, dtype=str).fillna("")
+    assert rows.columns[-1] == "record"
+    names = [p.stem for p in (file.parent.parent / "records").glob("*.json")]
+    by_digits = Counter(name[-DIGITS:] for name in names)
+    for row in rows.to_dict("records"):
+        words = row["record"].replace(";", " ").split()
+        assert words or {"not measured yet", "no float64 records", "no float64 record of torch"} & set(row.values())
+        for word in words:
+            assert word in names or by_digits[word] == 1, word
+
+
+def test_times_of_two_machines_are_in_two_tables(records):
+    there = [r.model_copy(update={"environment": {**r.environment, "fingerprint": "elsewhere"}}) for r in records]
+    made = {t.name: t.rows for t in report.tables_of([*records, *there])}
+    assert len(made) == len(report.tables_of([*records, *there]))  # none takes another's name
+    for name in ("time", "memory"):
+        assert name not in made
+        parts = [rows for other, rows in made.items() if re.fullmatch(rf"{name}-[0-9a-z]+", other)]
+        assert [rows.machine.nunique() for rows in parts] == [1, 1]
+    assert sum(name.startswith("summary-quadratic-") for name in made) == 2
+    assert all(rows.machine.nunique() < 2 for rows in made.values() if "machine" in rows)
+
+
 def test_equal_budgets_are_drawn(records, tmp_path):
     report.write(records, tmp_path, "T", frozenset())
     assert len(list((tmp_path / "figures").glob("budget-quadratic-*.png"))) == 1
@@ -111,11 +140,18 @@ def test_a_certificate_compares_the_frameworks(records):
 
 
 def test_an_estimator_without_K_is_a_level_line():
-    rows = pd.DataFrame({"K": [1.0, 25.0, np.nan], "T": [100, 100, 100], "exact_bias": [0.9, 0.1, 0.5]})
+    rows = pd.DataFrame(
+        {
+            "series": ["krmd", "krmd", "mine", "maybe", "maybe"],  # the last takes K or not
+            "K": [1.0, 25.0, np.nan, 5.0, np.nan],
+            "T": 100,
+            "exact_bias": [0.9, 0.1, 0.5, 0.3, 0.4],
+        }
+    )
     placed = figures._level(rows)
-    level = placed[placed.exact_bias == 0.5]
-    assert sorted(level.K) == [1.0, 100.0]
-    assert sorted(placed[placed.exact_bias != 0.5].K) == [1.0, 25.0]
+    assert sorted(placed[placed.series == "mine"].K) == [1.0, 100.0]
+    assert sorted(placed[placed.series == "krmd"].K) == [1.0, 25.0]
+    assert list(placed[placed.series == "maybe"].K.dropna()) == [5.0]
 
 
 def test_nothing_is_drawn_twice_over(tmp_path, records):

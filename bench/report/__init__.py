@@ -56,7 +56,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
         *scaling.tables(rows),
         *tables.every(rows, landscapes(records)),
     ]
-    return [t for t in made if not t.rows.empty]
+    return [part for t in made if not t.rows.empty for part in table.by_machine(t)]
 
 
 def figures_of(records: list[Record]) -> list[figures.Picture]:

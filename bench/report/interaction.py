@@ -20,7 +20,7 @@ from bench.record import Record
 from bench.report import runs, style
 from bench.report.figures import Picture
 from bench.report.runs import Family, by_seed, grouped, training_of
-from bench.report.table import Table
+from bench.report.table import Table, digits
 from bench.stats import paired
 
 SHOWN = 4  # K
@@ -124,6 +124,7 @@ def _rows(family: Family, stale: frozenset[str]) -> Iterator[dict[str, Any]]:
                 "C between": float(np.mean([g.between for g in found])) if found else np.nan,
                 "largest p": max((g.p for g in found), default=np.nan),
                 "marks": runs.marks(mine, stale),
+                "record": digits(r.key for r in mine),
             }
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from bench.report.frame import Frame
-from bench.report.table import HEAD, Table
+from bench.report.table import HEAD, Table, digits
 
 OFF = 0.10  # plan against law: beyond this the row is marked
+LAST = ("marks", "record")
 WAYS = {"law": "law_bytes", "plan": "plan_bytes", "resident": "resident_bytes"}
 
 
@@ -21,7 +22,9 @@ def tables(rows: Frame) -> list[Table]:
     ok = ok[ok.plan_bytes.notna()] if "plan_bytes" in ok else ok.iloc[:0]
     if ok.empty:
         return []
-    return [_cells(ok), Table("memory-slopes", _SLOPES, pd.DataFrame(list(_slopes(ok))))]
+    slopes = pd.DataFrame(list(_slopes(ok)))
+    order = [c for c in slopes.columns if c not in LAST] + [c for c in LAST if c in slopes]
+    return [_cells(ok), Table("memory-slopes", _SLOPES, slopes[order])]
 
 
 def _cells(ok: Frame) -> Table:
@@ -35,6 +38,7 @@ def _cells(ok: Frame) -> Table:
             "plan/law": ok.plan_bytes / ok.law_bytes,
             "resident growth (KiB)": ok.resident_bytes / 1024,
             "marks": ["plan and law differ" if abs(e) > OFF else "" for e in excess],
+            "machine": ok.machine,
             "record": ok.record,
         }
     )
@@ -42,7 +46,7 @@ def _cells(ok: Frame) -> Table:
         "memory",
         "Memory of one hypergradient three ways: the law (what the method must keep across steps), the framework's "
         "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages), growth of the resident set. "
-        "A plan also holds the workspace of one step, which the law leaves out.",
+        "A plan also holds the workspace of one step, which the law leaves out. One record a row.",
         shown,
     )
 
@@ -56,7 +60,7 @@ _SLOPES = (
 
 
 def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
-    held = ["problem", "lam", "series", "framework", "device", "dtype", "seed"]
+    held = ["problem", "lam", "series", "framework", "device", "dtype", "seed", "machine"]
     for axis, other in (("K", "T"), ("T", "K")):
         for key, part in ok.groupby([*held, other], sort=True, dropna=False):
             part = part.sort_values(axis)
@@ -75,4 +79,4 @@ def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
             line["misfit"] = float(np.abs(plan - np.polyval(slopes["plan"], x)).max() / plan.mean())
             apart = abs(slopes["plan"][0] - slopes["law"][0]) / unit
             line["marks"] = "plan and law differ" if apart > OFF else ""
-            yield line
+            yield line | {"record": digits(part.record)}

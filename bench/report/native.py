@@ -9,7 +9,7 @@ import numpy as np
 from bench.record import Record
 from bench.report.runs import grouped, marks
 from bench.report.speed import control, in_order, names, seconds_of, stashes
-from bench.report.table import Table
+from bench.report.table import Table, digits
 from bench.stats import Interval, interval
 
 
@@ -73,4 +73,5 @@ def _row(found: AgainstNative, stale: frozenset[str]) -> dict:
         "native/native": found.control.text(3),
         "machine": found.of[0].environment.get("fingerprint", ""),
         "marks": marks(found.of, stale),
+        "record": digits(r.key for r in found.of),
     }

@@ -21,7 +21,7 @@ from bench.report.figures import Picture
 from bench.report.frame import series
 from bench.report.labels import label
 from bench.report.runs import Family, Line, by_seed, grouped
-from bench.report.table import Table
+from bench.report.table import Table, digits
 from bench.stats import Interval, comparable, interval, paired
 
 STEM = "which-K"
@@ -86,6 +86,7 @@ def _rows(family: Family, records: list[Record], stale: frozenset[str]) -> Itera
         own, base = (by_seed(rs, runs.accuracy) for rs in (of, [r for r in exact if r.cell.backend == p.framework]))
         shared = sorted(own.keys() & base.keys()) if p.line != family.exact else []
         less = paired([own[s] for s in shared], [base[s] for s in shared])
+        every = [*of, *_single(family, p, records)]
         close = comparable([own[s] for s in shared], [base[s] for s in shared], CLOSE) if less.decided else None
         yield {
             "problem": family.name,
@@ -100,7 +101,8 @@ def _rows(family: Family, records: list[Record], stale: frozenset[str]) -> Itera
             "timed": "" if np.isnan(p.seconds) else "alone" if alone else "along runs",
             "memory (MiB)": p.memory / 2**20,
             "memory by": "" if np.isnan(p.memory) else "plan" if plan else "law",
-            "marks": runs.marks([*of, *_single(family, p, records)], stale),
+            "marks": runs.marks(every, stale),
+            "record": digits(r.key for r in every),
         }
 
 

@@ -1,4 +1,7 @@
-"""Tables inside a document: what stands between `<!-- table: PATH -->` and `<!-- end -->` is the file at PATH."""
+"""Tables inside a document: what stands between `<!-- table: PATH -->` and `<!-- end -->` is the file at PATH.
+
+All of it but its last column where that names records: their names are for whoever repeats a cell, and long.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,15 @@ def fill(text: str, root: Path) -> str:
         path = root / found[2]
         if not path.is_file():
             raise UserError(f"table {found[2]}: there is no such file under {root}; `python -m bench report` writes it")
-        return f"{found[1]}\n{path.read_text().strip()}\n\n{found[4]}"
+        return f"{found[1]}\n{_without_records(path.read_text().strip())}\n\n{found[4]}"
 
     return BLOCK.sub(block, text)
+
+
+def _without_records(text: str) -> str:
+    lines = text.splitlines()
+    if not any(line.endswith("| record |") for line in lines):
+        return text
+    return "\n".join(
+        line.rpartition("|")[0].rpartition("|")[0] + "|" if line.startswith("|") else line for line in lines
+    )

@@ -14,7 +14,7 @@ from bench.paper import Number
 from bench.record import Record
 from bench.report import runs
 from bench.report.runs import Line
-from bench.report.table import Table
+from bench.report.table import Table, digits
 
 MISSING = "not measured yet"
 RECALLED = "as recalled, not checked against the PDF"
@@ -125,6 +125,7 @@ def _row(n: Number, records: list[Record], stale: frozenset[str]) -> dict[str, A
         "records": len(found),
         "marks": runs.marks(of, stale),
         "source": n.source,
+        "record": digits(found),
     }
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from bench.report import style
 from bench.report.figures import Picture
 from bench.report.frame import Frame
-from bench.report.table import Table
+from bench.report.table import Table, digits
 
 FACTOR, VALUES = 30, 6  # an axis must span this much, at this many values
 AXES = {"T": "T (lower steps)", "K": "K (pull-backs of Φ)", "M": "M (entries of w)", "N": "N (entries of λ)"}
@@ -36,12 +36,12 @@ def tables(rows: Frame) -> list[Table]:
             ("plan", "plan_bytes"),
         ):
             line[f"{name} exponent"] = _exponent(part[axis], part[column])
-        lines.append(line | {"machine": part.machine.iloc[0]})
+        lines.append(line | {"machine": part.machine.iloc[0], "record": digits(part.record)})
     caption = (
         "Exponents p of time and planned memory ~ axisᵖ, by least squares on logarithms over the whole range, ± one "
         "standard error; beside them the exponents of the counted calls of Φ (calls, linearisations, pull-backs and "
         "push-forwards) and of the memory law over the same points. A constant part (dispatch, the workspace of a "
-        "step) lowers the fitted exponent below the law's."
+        "step) lowers the fitted exponent below the law's. The unit of replication is a point of the axis: one record."
     )
     return [Table("scaling", caption, pd.DataFrame(lines))]
 

@@ -17,7 +17,7 @@ STEPS, PULL_BACKS, BOTH = "floor: steps", "floor: pull-backs", "floor: both"
 
 def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
     """One line a calibration cell: the better of our stashes, native/ours and ours/floor."""
-    rows = [_row(r) | {"marks": marks([r], stale)} for r in records if r.calibration is not None]
+    rows = [_row(r) | {"marks": marks([r], stale), "record": r.key} for r in records if r.calibration is not None]
     return Table(
         "speed",
         "Our estimator, the better of its two stashes, beside the native idiom of the framework and the floors, called "
@@ -86,7 +86,6 @@ def _row(r: Record) -> dict:
         "one vjp (ms)": 1e3 * float(np.median(seconds["one vjp"])),
         "rounds": len(ours),
         "machine": r.environment.get("fingerprint", ""),
-        "record": r.key,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from bench.report.frame import Frame
 
+DIGITS = 8  # at the end of a record's name, of its cell alone: `records/*DIGITS.json` finds it
 HEAD = ["problem", "lam", "method", "options", "T", "framework", "dtype"]
 """The columns that say which estimate a row is about."""
 
@@ -21,6 +23,19 @@ class Table:
     name: str
     caption: str
     rows: Frame
+
+
+def digits(keys: Iterable[str]) -> str:
+    """Where one number is of several records: the last digits of their names."""
+    return " ".join(sorted({key[-DIGITS:] for key in keys}))
+
+
+def by_machine(table: Table) -> list[Table]:
+    """One table a machine: times and resident memory of two are never in one."""
+    if "machine" not in table.rows or table.rows.machine.nunique() < 2:
+        return [table]
+    parts = table.rows.groupby("machine", sort=True)
+    return [Table(f"{table.name}-{name}", table.caption, part.reset_index(drop=True)) for name, part in parts]
 
 
 def write(made: list[Table], folder: Path) -> list[Path]:

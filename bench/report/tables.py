@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.report import memory
 from bench.report.frame import Frame
-from bench.report.table import HEAD, Table
+from bench.report.table import HEAD, Table, digits
 
 _ORDER = ["rmd iterates", "rmd residuals", "krmd iterates", "krmd residuals", "fmd", "cg", "neumann", "neumann once"]
 
@@ -80,11 +80,13 @@ def _summaries(rows: Frame) -> Iterator[Table]:
             for name, one in part.groupby("framework", sort=True):
                 line |= {f"{name} (ms)": 1e3 * one.median_s.median(), f"{name} (MiB)": one.plan_bytes.median() / 2**20}
             marks = [m for m in sorted(set(_marks(part))) if m]
-            lines.append(line | {"certificate": part.certificate.max(), "marks": "; ".join(marks)})
+            line |= {"certificate": part.certificate.max(), "marks": "; ".join(marks)}
+            lines.append(line | {"record": digits(part.record)})
         if not lines:
             continue
         one = group.iloc[0]
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{problem}-{lam}-{device}").strip("-")
+        named = f"{problem}-{lam}-{device}" + (f"-{machine}" if timed.machine.nunique() > 1 else "")
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", named).strip("-")
         order = [s for s in _ORDER if s in set(group.series)] + sorted(set(group.series) - set(_ORDER))
         shown = pd.DataFrame(lines)
         shown = shown.assign(rank=[order.index(s) for s in shown.method]).sort_values(["rank", "K"], kind="stable")
@@ -92,15 +94,17 @@ def _summaries(rows: Frame) -> Iterator[Table]:
             f"summary-{stem}",
             f"{problem}, λ = {lam}, T = {T}, M = {int(one.M)}, N = {int(one.N)}, float32, {device}, machine {machine}: "
             "bias and cosine against dF, median time and planned memory of one hypergradient, and the relative "
-            "difference of the frameworks in float64.",
+            "difference of the frameworks in float64. Medians over seeds, the unit of replication.",
             shown.drop(columns="rank"),
         )
 
 
 def _certificates(rows: Frame) -> Table:
     keys = ["problem", "lam", "method", "options", "T", "seed"]
+    pairs = rows[rows["dtype"] == "float64"].groupby(keys, dropna=False).record.agg(digits).rename("record")
     one = rows.drop_duplicates(keys)[[*keys, "certificate", "certified", "uncertified_because"]]
     one = one.rename(columns={"certificate": "relative difference", "uncertified_because": "reason"})
+    one = one.join(pairs, on=keys).fillna({"record": ""})
     agree = int(one.certified.sum())
     return Table(
         "certificates",
@@ -125,7 +129,7 @@ def _bias(rows: Frame) -> Table:
     return Table(
         "bias",
         "The estimate h against the exact finite-T hypergradient dF (native autodiff, float64) and the implicit one at "
-        "the lower optimum w* and at w_T, where the lower problem is strongly convex.",
+        "the lower optimum w* and at w_T, where the lower problem is strongly convex. One record a row.",
         shown,
     )
 
@@ -152,7 +156,7 @@ def _time(rows: Frame) -> Table:
         "time",
         "Wall time of one hypergradient: warm, synchronised, alone on the machine; compilation apart. Times of "
         "different machines are not comparable. The floor is T steps and K pull-backs as the calibration cells of the "
-        "same store timed them (T steps for cg and fmd).",
+        "same store timed them (T steps for cg and fmd). One record a row; median and IQR are over its calls.",
         shown,
     )
 
@@ -162,11 +166,12 @@ def _counts(rows: Frame) -> Table:
     if ok.empty or "counted" not in ok:
         return Table("counts", "", ok.iloc[:0])
     ok = ok[ok.counted != ""].drop_duplicates(["problem", "method", "options", "T", "framework"])
-    shown = ok[["problem", "method", "options", "T", "framework", "counted", "by_formula"]]
+    shown = ok[["problem", "method", "options", "T", "framework", "counted", "by_formula", "record"]]
+    shown.insert(shown.columns.get_loc("record"), "equal", (ok.counted == ok.by_formula).to_numpy())
     return Table(
         "counts",
         "Oracle calls of one hypergradient, counted by an instrumented backend, and the method's own formula.",
-        shown.assign(equal=(ok.counted == ok.by_formula).to_numpy()).rename(columns={"by_formula": "by formula"}),
+        shown.rename(columns={"by_formula": "by formula"}),
     )
 
 

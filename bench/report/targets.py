@@ -40,14 +40,16 @@ def table(stores: Mapping[str, list[Record]], peers: Mapping[str, Any] | None = 
     rows += [*_embedded(stores), *_harness(stores)]
     rows += [Row(*g, GATED, True, source) for g, source in GATES]
     words = {True: "yes", False: "no", None: "not measured", "a tie": "a tie"}
+    machines = {name: ", ".join(sorted({r.environment["fingerprint"] for r in of})) for name, of in stores.items()}
+    machines |= {} if peers is None else {"peers": peers["environment"]["fingerprint"]}
     return Table(
         "targets",
         "What was to be reached, and what the committed records give. Times are ratios of calls in turn in one "
-        "process, medians over rounds; against the native idiom means over seeds with their 95 % interval. The records "
-        "name the machine.",
-        pd.DataFrame([row._asdict() | {"reached": words[row.reached]} for row in rows]).rename(
-            columns={"least": "at least"}
-        ),
+        "process, medians over rounds; against the native idiom means over seeds with their 95 % interval. A machine's "
+        "fingerprint is of its hardware, its packages and its settings.",
+        pd.DataFrame(
+            [row._asdict() | {"reached": words[row.reached], "machine": machines.get(row.source, "")} for row in rows]
+        ).rename(columns={"least": "at least"}),
     )
 
 
