@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from bench import paper
@@ -135,6 +136,18 @@ def test_rows_of_interaction_and_few_shot():
     assert rows.loc[("1-RMD, 15k", "accuracy"), "ours"] == "not measured yet"
     assert rows.loc[("10-RMD, 15k", "accuracy"), "ours"] == pytest.approx(99.0)
     assert rows.loc[("short horizon, 15k", "accuracy"), "ours"] == "not measured yet"
+
+
+def test_half_the_width_stands_in_and_says_so():
+    half = [trained.run("jax", "fewshot", K, horizon=50, task_options={"filters": 32}) for K in (1, 10)]
+    whole = trained.run("jax", "fewshot", 10, horizon=50, accuracy=0.95, task_options=trained.FEWSHOT)
+    narrow = trained.run("jax", "fewshot", 25, horizon=50, task_options={"filters": 16})
+    rows = reference.table([*half, whole, narrow]).rows.set_index(["row", "quantity"])
+    assert rows.loc[("1-RMD, 5k", "accuracy"), "marks"] == "filters = 32, not 64"
+    assert np.isnan(rows.loc[("1-RMD, 5k", "accuracy"), "ours − paper"])
+    assert rows.loc[("10-RMD, 5k", "accuracy"), "ours"] == pytest.approx(95.0)
+    assert rows.loc[("10-RMD, 5k", "accuracy"), "marks"] == ""
+    assert rows.loc[("25-RMD, 5k", "accuracy"), "ours"] == "not measured yet"
 
 
 def _toy(**changes):

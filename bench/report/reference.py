@@ -50,6 +50,8 @@ OPEN: dict[str, tuple[str, ...]] = {
         "test_episodes",
     ),
 }
+# What stands in where no record has the paper's size; its row says so.
+STANDS_IN: dict[str, dict[str, Any]] = {"fewshot": {"filters": 32}}
 AFTER = "ours after (upper iterations)"
 MANY = 10_000  # upper iterations: a run of fewer stands beside the paper's 5k, of more beside its 15k
 _LANDSCAPE = {
@@ -73,9 +75,10 @@ _STATISTIC = {"bias from": np.min, "bias to": np.max}
 
 def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
     """One line a number of the paper, for every problem that has a record."""
-    records = [r for r in records if _of_the_paper(r)]
+    near = [r for r in records if _of_sizes(r, PAPER.get(r.cell.task, {}) | STANDS_IN.get(r.cell.task, {}))]
+    records = [r for r in records if _of_sizes(r, PAPER.get(r.cell.task, {}))]
     present = {r.cell.task for r in records}
-    rows = [_row(n, records, stale) for n in paper.numbers() if n.kind == "results" and n.problem in present]
+    rows = [_row(n, records, near, stale) for n in paper.numbers() if n.kind == "results" and n.problem in present]
     if not any(row[AFTER] for row in rows):
         rows = [{k: v for k, v in row.items() if k != AFTER} for row in rows]
     features = " On CIFAR our features are k-means patches, the paper's those of a trained network."
@@ -87,13 +90,13 @@ def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
         "What is known of Shaban et al. 2019 beside what the records give. The tag says how well a number is known; "
         "*computed* ones were computed for this project and say nothing of what the paper prints. Ours is the median "
         "over records, for the ends of a range the least and the largest, and of training the mean over seeds in one "
-        f"framework.{features}{dagger}",
+        "framework. Where no record has the paper's size, marks say what stands in, and nothing is subtracted."
+        f"{features}{dagger}",
         pd.DataFrame(rows),
     )
 
 
-def _of_the_paper(r: Record) -> bool:
-    sizes = PAPER.get(r.cell.task, {})
+def _of_sizes(r: Record, sizes: dict[str, Any]) -> bool:
     given = {**r.cell.task_options, "horizon": r.cell.horizon}
     given = {name: value for name, value in given.items() if name not in OPEN.get(r.cell.task, ())}
     if r.cell.task == "fewshot" and runs.line_of(r.cell).exact:  # a short horizon has a row of its own
@@ -101,16 +104,18 @@ def _of_the_paper(r: Record) -> bool:
     return bool(sizes) and all(sizes.get(name) == value for name, value in given.items())
 
 
-def _row(n: Number, records: list[Record], stale: frozenset[str]) -> dict[str, Any]:
-    found = dict(_measured(n, records))
-    of = [r for r in records if r.key in found]
+def _row(n: Number, records: list[Record], near: list[Record], stale: frozenset[str]) -> dict[str, Any]:
+    exactly = dict(_measured(n, records))
+    found = exactly or dict(_measured(n, near))
+    of = [r for r in (records if exactly else near) if r.key in found]
+    instead = [f"{k} = {v}, not {PAPER[n.problem][k]}" for k, v in STANDS_IN.get(n.problem, {}).items() if not exactly]
     trained = [r for r in of if r.training is not None]
     usual = np.mean if trained else np.median
     ours = float(_STATISTIC.get(n.column, usual)(list(found.values()))) if found else None
     # A choice of the last iteration says only that it takes as many.
     until = n.column == "upper iterations" and n.problem == "task_interaction"
     least = until and any(runs.training_of(r).iterations[-1] == found[r.key] for r in trained)
-    apart = np.nan if ours is None or least or not isinstance(n.value, float) else ours - n.value
+    apart = np.nan if ours is None or least or not exactly or not isinstance(n.value, float) else ours - n.value
     return {
         "table": n.table,
         "row": n.row,
@@ -123,7 +128,7 @@ def _row(n: Number, records: list[Record], stale: frozenset[str]) -> dict[str, A
         AFTER: ", ".join(map(str, sorted({int(r.cell.settings["iterations"] or 0) for r in trained}))),
         "framework": ", ".join(sorted({r.cell.backend for r in of})),
         "records": len(found),
-        "marks": runs.marks(of, stale),
+        "marks": ", ".join(filter(None, [*(instead if found else []), runs.marks(of, stale)])),
         "source": n.source,
         "record": digits(found),
     }
