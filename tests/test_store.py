@@ -17,8 +17,10 @@ from bench.cell import Cell
 from bench.errors import UserError
 from bench.executor import Executor
 from bench.record import SCHEMA
+from bench.report import tables_of
 from bench.runner import Runner
 from bench.store import Store, is_stale
+from tests.test_cli import call
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = """title = "Small"
@@ -30,8 +32,19 @@ dtype = "float64"
 seed = [0, 1]
 timed = false
 method = [{ name = "rmd" }, { name = "krmd", truncation = [1, 5, 20] }, { name = "cg", truncation = [1, 2] }]
+[[grid]]
+kind = "training"
+task = "hypercleaning"
+task_options = { dataset = "digits", train = 20, validation = 20, test = 20 }
+settings = { iterations = 40, rate = 0.1 }
+backend = "torch"
+horizon = 20
+dtype = "float64"
+timed = false
+method = [{ name = "krmd", truncation = 5 }]
 """
-CELLS = 24
+CELLS = 25
+TIMES = {"seconds", "s/iteration", "wall time (s)", "one h (ms)"}  # a report's table and columns that say how long
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -69,22 +82,47 @@ def test_a_second_run_computes_nothing_and_says_so(finished):
 
 def _figures(record: str) -> dict:
     """What of a record must not depend on when it was made."""
-    result = json.loads(record)["record"]["result"]
-    return {k: result[k] for k in ("value", "norm", "exact", "sketch", "counts", "cost")}
+    made = json.loads(record)["record"]
+    if made["training"] is not None:
+        return {k: v for k, v in made["training"].items() if k != "seconds"}
+    return {k: made["result"][k] for k in ("value", "norm", "exact", "sketch", "counts", "cost")}
 
 
-@pytest.mark.parametrize("number", range(int(os.environ.get("HYPERGRAD_BENCH_KILLS", "4"))))
+def _tables(folder: Path) -> dict[str, str]:
+    """The report's tables, every digit of them, without times."""
+    made = tables_of(Store(folder / "out").load()[0])
+    return {
+        t.name: t.rows[[c for c in t.rows.columns if c not in TIMES]].to_csv(index=False)
+        for t in made
+        if t.name not in TIMES
+    }
+
+
+def _reached(names: list[str], wanted: int | None) -> bool:
+    """So many records are there; None: all of PyTorch's but the training, so that this is what it computes."""
+    if wanted is not None:
+        return len(names) >= wanted
+    return sum("-torch-" in name for name in names if not name.startswith("training")) == 12
+
+
+@pytest.mark.parametrize("number", range(int(os.environ.get("HYPERGRAD_BENCH_KILLS", "5"))))
 def test_kill_9_loses_nothing(finished, tmp_path, number):
-    """At a random moment, the harness and a worker in turn.  `nox -s stress` does it fifty times."""
+    """At a random moment, the harness and a worker in turn; every fifth time a training is under way.
+
+    `nox -s stress` does it fifty times.
+    """
     whom, dice = ("harness", "worker")[number % 2], random.Random(number)
     file = tmp_path / "small.toml"
     file.write_text(SWEEP)
     command = [sys.executable, "-m", "bench", "run", str(file), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     records = tmp_path / "out" / "records"
-    wanted = dice.randint(0, CELLS - 4)
+    training = number % 5 == 4
+    wanted = 12 if training else dice.randint(0, CELLS - 4)
     deadline = time.monotonic() + 120
-    while len(list(records.glob("*.json"))) < wanted and time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.poll() is None:
+        if _reached([p.name for p in records.glob("*.json")], None if training else wanted):
+            break
         time.sleep(0.01)
     time.sleep(dice.uniform(0, 0.3))
     if whom == "harness":
@@ -99,6 +137,8 @@ def test_kill_9_loses_nothing(finished, tmp_path, number):
     survivors = _contents(tmp_path)
     assert len(survivors) >= wanted
     kept = {n: t for n, t in survivors.items() if json.loads(t)["record"]["status"] == "ok"}
+    if training and whom == "harness":
+        assert not any(name.startswith("training") for name in survivors), "killed too late to kill the training"
     lost = [json.loads(t)["record"]["reason"] for n, t in survivors.items() if n not in kept]
     assert len(kept) >= (wanted if whom == "harness" else CELLS - 3), lost
     result = _run(tmp_path)
@@ -106,6 +146,9 @@ def test_kill_9_loses_nothing(finished, tmp_path, number):
     after = _contents(tmp_path)
     assert {n: after[n] for n in kept} == kept, "a finished cell was computed again"
     assert {n: _figures(t) for n, t in after.items()} == {n: _figures(t) for n, t in _contents(finished).items()}
+    tables = _tables(tmp_path)
+    assert {"bias", "counts", "cells", "certificates", "training-cells"} <= set(tables)
+    assert tables == _tables(finished)
 
 
 def test_cut_edited_and_newer_records_are_set_aside(finished, tmp_path):
@@ -186,6 +229,18 @@ class NaN(_Guest):
         return r._replace(grad=bk.map(lambda h: h * float("nan"), r.grad))
 
 @dataclass(frozen=True)
+class LargeArray(_Guest):
+    def fail(self):
+        import numpy
+        numpy.empty(3 << 30, numpy.uint8)
+
+@dataclass(frozen=True)
+class LargeTensor(_Guest):
+    def fail(self):
+        import torch
+        torch.empty(3 << 30, dtype=torch.uint8)
+
+@dataclass(frozen=True)
 class Fine(_Guest):
     def fail(self): pass
 """
@@ -212,6 +267,28 @@ def test_each_failure_is_one_row(tmp_path):
     for name, (_, says) in PLANTED.items():
         assert says in records[name].reason, records[name].reason
         assert "\n" not in records[name].reason
+
+
+@pytest.mark.parametrize("limit", ["", "3"])
+def test_memory_beyond_the_limit_is_a_row(monkeypatch, capsys, tmp_path, limit):
+    """What is to be had without the limit is refused under it, by either allocator, and the next cell is computed."""
+    guest, file = tmp_path / "guest.py", tmp_path / "sweep.toml"
+    guest.write_text(GUEST)
+    names = ("LargeArray", "LargeTensor", "Fine")  # 3 GiB that nobody touches: under the limit there is the rest, too
+    methods = ", ".join(f'{{ name = "{guest}:{name}" }}' for name in names)
+    grid = f'[[grid]]\ntask = "quadratic"\nbackend = "torch"\nhorizon = 5\ntimed = false\nmethod = [{methods}]\n'
+    file.write_text('title = "t"\n' + grid)
+    arguments = ["run", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]
+    code, out, _ = call(monkeypatch, capsys, *arguments, *(["--memory-limit", limit] if limit else []))
+    found = {r.cell.method.rpartition(":")[2]: r for r in Store(tmp_path / "out").load()[0]}
+    statuses = {name: found[name].status for name in names}
+    if not limit:
+        assert (code, statuses) == (0, dict.fromkeys(names, "ok")), out
+        return
+    assert (code, statuses) == (1, {"LargeArray": "oom", "LargeTensor": "oom", "Fine": "ok"}), out
+    assert "Unable to allocate 3.00 GiB" in found["LargeArray"].reason
+    assert "can't allocate memory: you tried to allocate 3221225472 bytes" in found["LargeTensor"].reason
+    assert all("\n" not in r.reason for r in found.values())
 
 
 def test_a_missing_framework_is_a_row(monkeypatch):

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from backends.hypergradient.protocol import Problem
-from bench import baseline, checkpoint, training
+from bench import arrays, baseline, checkpoint, training
 from bench.cell import Cell
 from bench.checkpoint import Checkpoint
 from bench.compare import compare
 from bench.runner import Runner
 from bench.stamp import files
+from bench.store import Store
 from tasks import TASKS
 from tasks.quadratic import closed_form, outer_value
-from tests.test_cli import call, refused
+from tests.test_cli import ROOT, call, refused
 
 EXACT = 1e-12
 PAIR = 1e-10
@@ -291,10 +299,8 @@ def test_a_task_s_metrics_along_the_run():
     assert t.held["f1"][i] == pytest.approx(2 * (marked & wrong).sum() / (marked.sum() + wrong.sum()), rel=1e-6)
 
 
-@pytest.mark.parametrize("task", FAMILIES)
-def test_held_out_data_choose_nothing(monkeypatch, task):
-    """Noise in their place changes what is measured on them and not a bit of anything else."""
-    one = _trained(_family(task))
+def _hold_noise(monkeypatch, task: str) -> None:
+    """Noise for held-out features; labels stay, and so does which training examples are corrupted."""
     evaluation = TASKS[task].evaluation
 
     def noise(self, seed):
@@ -305,6 +311,13 @@ def test_held_out_data_choose_nothing(monkeypatch, task):
         }
 
     monkeypatch.setattr(TASKS[task], "evaluation", noise)
+
+
+@pytest.mark.parametrize("task", FAMILIES)
+def test_held_out_data_choose_nothing(monkeypatch, task):
+    """Noise in their place changes what is measured on them and not a bit of anything else."""
+    one = _trained(_family(task))
+    _hold_noise(monkeypatch, task)
     other = _trained(_family(task))
     assert other.held["accuracy"] != one.held["accuracy"]
     assert other.model_dump(exclude={"held", "seconds"}) == one.model_dump(exclude={"held", "seconds"})
@@ -343,6 +356,84 @@ def test_a_killed_training_goes_on_with_its_metrics(monkeypatch, tmp_path, task,
     assert resumed.model_dump(exclude={"seconds"}) == whole.model_dump(exclude={"seconds"})
 
 
+# A checkpoint every iteration, each long enough to be hit, and a line of which iteration it was.
+SLOW = """
+import time
+from backends.hypergradient.krmd import KRMD
+from bench import checkpoint, training
+
+checkpoint.INTERVAL, step = 0.0, training._step
+
+def slowly(settings, state, *rest):
+    with open("{log}", "a") as log:
+        print(state.iteration, file=log)
+    time.sleep(0.05)
+    return step(settings, state, *rest)
+
+training._step = slowly
+
+class Slow(KRMD):
+    pass
+"""
+KILLED = """title = "t"
+[[grid]]
+kind = "training"
+task = "hypercleaning"
+task_options = {{ dataset = "digits", train = 120, validation = 100, test = 200 }}
+settings = {{ iterations = 40, rate = 0.1, optimiser = "adam", every = 4 }}
+backend = "{backend}"
+horizon = 30
+timed = false
+method = [{{ name = "{method}", truncation = 10 }}]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_kill_9_changes_no_bit_of_a_training(tmp_path, backend):
+    """The whole command, with its worker, at a random moment."""
+    guest, file, log = tmp_path / "slow.py", tmp_path / "sweep.toml", tmp_path / "log"
+    guest.write_text(SLOW.format(log=log))
+    file.write_text(KILLED.format(backend=backend, method=f"{guest}:Slow"))
+
+    def run(out: Path) -> subprocess.Popen:
+        command = [sys.executable, "-m", "bench", "run", str(file), "--workers", "1", "--out", str(out)]
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def trained(out: Path) -> dict:
+        assert run(out).wait(timeout=300) == 0
+        (record,) = Store(out).load()[0]
+        assert (record.status, record.reason) == ("ok", "")
+        return record.training.model_dump(exclude={"seconds"})
+
+    def iterations() -> list[int]:
+        found = [int(line) for line in log.read_text().split()]
+        log.unlink()
+        return found
+
+    whole = trained(tmp_path / "whole")
+    assert iterations() == list(range(40))
+    out = tmp_path / "out"
+    process = run(out)
+    deadline = time.monotonic() + 120
+    while not list((out / "cache").glob("training*.npz")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 1.2))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = iterations()
+    (kept,) = (out / "cache").glob("training*.npz")
+    done = int(arrays.read(kept)["iteration"])
+    assert not list((out / "records").iterdir())
+    assert before == list(range(len(before)))
+    assert 0 < done <= len(before) < 40
+    assert trained(out) == whole
+    assert iterations() == list(range(done, 40)), "it did not go on from where it stopped"
+    assert not kept.exists()
+
+
 def test_a_run_that_is_under_way_is_told(monkeypatch, capsys, tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text(GOOD + "settings = { iterations = 40, rate = 0.1 }\n")
@@ -367,8 +458,7 @@ def test_a_run_that_is_under_way_is_told(monkeypatch, capsys, tmp_path):
     assert f"under way: iteration 12 of 40, about 0 s left: {cell.key}" in out
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_baselines(backend):
+def _baselines(backend: str) -> dict:
     found = {}
     for data in baseline.PARTS:
         cell = Cell(
@@ -384,10 +474,25 @@ def test_baselines(backend):
         record = Runner().compute(cell)
         assert (record.status, record.reason) == ("ok", "")
         found[data] = record.baseline
+    return found
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_baselines(backend):
+    found = _baselines(backend)
     assert {data: b.examples for data, b in found.items()} == {"all": 120, "clean": 60, "validation": 100, "both": 160}
     for b in found.values():
         assert b.rate == b.rates[int(np.argmin([np.inf if x is None else x for x in b.losses]))]
     assert found["all"].accuracy < found["clean"].accuracy < found["both"].accuracy
+
+
+def test_held_out_data_choose_no_baseline(monkeypatch):
+    one = _baselines("torch")
+    _hold_noise(monkeypatch, "hypercleaning")
+    other = _baselines("torch")
+    for data in baseline.PARTS:
+        assert other[data].accuracy != one[data].accuracy
+        assert other[data].model_dump(exclude={"accuracy"}) == one[data].model_dump(exclude={"accuracy"})
 
 
 def test_a_baseline_keeps_back_what_chooses():
