@@ -86,6 +86,8 @@ def test_the_page_loads_nothing(records, tmp_path):
 def test_every_committed_row_names_its_records(file):
     """By their names or by digits that `records/*DIGITS.json` finds, one file each."""
     rows = pd.read_csv(file, dtype=str).fillna("")
+    if file.stem == "seconds":  # of all records
+        return
     assert rows.columns[-1] == "record"
     names = [p.stem for p in (file.parent.parent / "records").glob("*.json")]
     by_digits = Counter(name[-DIGITS:] for name in names)
@@ -94,6 +96,13 @@ def test_every_committed_row_names_its_records(file):
         assert words or {"not measured yet", "no float64 records", "no float64 record of torch"} & set(row.values())
         for word in words:
             assert word in names or by_digits[word] == 1, word
+
+
+def test_seconds_add_up(records):
+    (rows,) = [t.rows for t in report.tables_of(records) if t.name == "seconds"]
+    assert rows.share.sum() == pytest.approx(1)
+    assert rows.seconds.sum() == pytest.approx(sum(r.seconds + r.overhead.get("between", 0) for r in records), rel=0.02)
+    assert {"timing", "call"} <= set(rows[rows.what == "measured"].part)
 
 
 def test_times_of_two_machines_are_in_two_tables(records):

@@ -34,6 +34,7 @@ from bench.report import (
     reference,
     scaling,
     speed,
+    spent,
     table,
     tables,
     trained,
@@ -55,6 +56,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
         trained.table(rows, records),
         *scaling.tables(rows),
         *tables.every(rows, landscapes(records)),
+        spent.table(records),
     ]
     return [part for t in made if not t.rows.empty for part in table.by_machine(t)]
 
