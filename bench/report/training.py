@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cell import Cell
+from bench.optimisers import EPS, MEAN, SQUARE
 from bench.record import Record
 from bench.report import runs
 from bench.report.frame import problem
@@ -70,7 +71,8 @@ def _training(records: list[Record], stale: frozenset[str]) -> Table:
         "mean over episodes, whose own 95 % interval is ±; the interval beside the accuracy is over seeds. The "
         "validation loss is F where the task has no other. Bias is ‖h − dF‖/‖dF‖ at the start, where λ is λ_0, and at"
         " the last recorded iteration, where it is another number. s/iteration: one h from NumPy to NumPy, median "
-        "over iterations, of one machine, on which other cells may have run.",
+        "over iterations, of one machine, on which other cells may have run. "
+        f"Adam: β_1 = {MEAN}, β_2 = {SQUARE}, ε = {EPS:g}.",
         pd.DataFrame([_run_row(groups[key], stale) for key in sorted(groups)]).dropna(axis=1, how="all"),
     )
 
