@@ -385,7 +385,7 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
         if len(keys) > NAMED:
             console.print(f"ONLY IN {name}  and {len(keys) - NAMED} more", markup=False)
     for lane, ratio in found.times.items():
-        console.print(f"time B/A  {lane:<26} {ratio.text()} over {ratio.n} cells", markup=False)
+        console.print(f"time B/A  {lane:<35} {ratio.text()} over {ratio.n} cells", markup=False)
     cells = len({d.key for d in found.differences})
     console.print(
         f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"

@@ -31,7 +31,8 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     only_a: list[str] = field(default_factory=list)
     only_b: list[str] = field(default_factory=list)
-    times: dict[str, Interval] = field(default_factory=dict)  # method and framework → time in B over time in A
+    times: dict[str, Interval] = field(default_factory=dict)
+    """Method and framework, or "calibration", contestant and framework → time in B over time in A, one value a cell."""
 
     @property
     def same(self) -> bool:
@@ -52,11 +53,25 @@ def compare(a: Iterable[Record], b: Iterable[Record], tolerance: float = 0.0) ->
         ]
         found.differences += differing
         found.equal += not differing
-        times = [r.result.time if r.result else None for r in (left[key], right[key])]
-        if times[0] is not None and times[1] is not None:
-            lane = f"{left[key].cell.method} {left[key].cell.backend}"
-            ratios.setdefault(lane, []).append(times[1].median / times[0].median)
+        before, now = _medians(left[key]), _medians(right[key])
+        for lane in before.keys() & now.keys():
+            ratios.setdefault(lane, []).append(now[lane] / before[lane])
     found.times = {lane: interval(values, np.median) for lane, values in sorted(ratios.items())}
+    return found
+
+
+def _medians(r: Record) -> dict[str, float]:
+    """Lane → median seconds.
+
+    A calibration's contestants have lanes of their own: they are called in turn, so their values are not those of an
+    estimator that is called alone, and of one cell they are not independent.
+    """
+    found: dict[str, float] = {}
+    if r.result is not None and r.result.time is not None:
+        found[f"{r.cell.method} {r.cell.backend}"] = r.result.time.median
+    if r.calibration is not None:
+        for name, seconds in r.calibration.seconds.items():
+            found[f"calibration {name} {r.cell.backend}"] = float(np.median(seconds))
     return found
 
 

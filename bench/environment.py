@@ -8,12 +8,20 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import subprocess
+import sys
 from contextlib import suppress
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("numpy", "scipy", "torch", "jax", "jaxlib", "optree", "array-api-compat")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS")
+NOW = ("clock_mhz", "tf32")
+"""Told beside the fingerprint: the clock changes from cell to cell, TF32's setting is each framework's own."""
+NVIDIA = Path("/proc/driver/nvidia")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT = 1 << 30
 
@@ -34,7 +42,11 @@ def keep_freed_memory() -> None:
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
-    """Machine, packages, threads, and a fingerprint of all that decides a time or a resident size."""
+    """Machine, packages, threads, and a fingerprint of all that decides a time or a resident size.
+
+    What `NOW` names is no part of the fingerprint: one machine has one fingerprint, whatever the cell and the hour.
+    """
+    on_gpu = device.startswith("cuda")
     facts: dict[str, Any] = {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -45,10 +57,17 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "threads": {name: os.environ.get(name, "") for name in THREAD_VARIABLES},
         "allocator": _allocator,
-        "gpu": _gpu() if device.startswith("cuda") else None,
+        "gpu": _gpu() if on_gpu else None,
+        "clock_mhz": _clock(),
+        "tf32": _tf32() if on_gpu else None,
     }
-    text = json.dumps(facts, sort_keys=True)
-    return facts | {"fingerprint": hashlib.sha256(text.encode()).hexdigest()[:12]}
+    return facts | {"fingerprint": fingerprint(facts)}
+
+
+def fingerprint(facts: dict[str, Any]) -> str:
+    """Twelve digits over a description, but for what `NOW` names and a fingerprint that it has already."""
+    lasting = {name: fact for name, fact in facts.items() if name not in (*NOW, "fingerprint")}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _cpu() -> str:
@@ -65,9 +84,46 @@ def _ram() -> int | None:
         return None
 
 
-def _gpu() -> str | None:
-    lines = _read("/proc/driver/nvidia/version", "").splitlines()
-    return lines[0] if lines else None
+def _clock() -> int | None:
+    """MHz at this moment, the mean over the cores that this process may use; None where the system does not tell."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 0)
+    told = [_read(f"/sys/devices/system/cpu/cpu{n}/cpufreq/scaling_cur_freq", "") for n in cores]
+    clocks = [int(khz) / 1000 for khz in told if khz.isdecimal()]
+    if not clocks:  # a virtual machine
+        info = _read("/proc/cpuinfo", "")
+        numbers, mhz = (re.findall(rf"^{name}\s*:\s*([\d.]+)", info, re.M) for name in ("processor", "cpu MHz"))
+        clocks = [float(value) for n, value in zip(numbers, mhz) if int(n) in cores]
+    return round(sum(clocks) / len(clocks)) if clocks else None
+
+
+@cache  # of one process it is one, and nvidia-smi takes a second
+def _gpu() -> dict[str, str] | None:
+    """Model (of several different ones all) and driver; None without a GPU."""
+    version = re.search(r"\s(\d+(?:\.\d+)+)\s", _read(f"{NVIDIA}/version", ""))
+    told = (_read(str(path), "") for path in sorted(NVIDIA.glob("gpus/*/information")))
+    models = [line[1] for text in told if (line := re.search(r"^Model:\s*(.*\S)", text, re.M))]
+    driver = version[1] if version else ""
+    if not (models and driver):  # a container may hide these files
+        command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        with suppress(OSError, subprocess.SubprocessError):
+            lines = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+            rows = [line.split(", ") for line in lines if ", " in line]
+            models, driver = [row[0] for row in rows] or models, rows[0][1] if rows else driver
+    return {"model": ", ".join(sorted(set(models))) or "unknown", "driver": driver} if models or driver else None
+
+
+def _tf32() -> dict[str, Any]:
+    """What decides whether a float32 product may be TF32, as set now in the frameworks that are loaded already."""
+    switches = {
+        "torch": ("backends.cuda.matmul.allow_tf32", "backends.cudnn.allow_tf32"),
+        "jax": ("config.jax_default_matmul_precision",),  # "highest" is float32; by default a GPU may take TF32
+    }
+    found: dict[str, Any] = {}
+    for name in sorted(switches.keys() & sys.modules.keys()):
+        for switch in switches[name]:
+            with suppress(AttributeError, RuntimeError):  # torch raises where its newer switch was used as well
+                found[f"{name}.{switch}"] = attrgetter(switch)(sys.modules[name])
+    return found
 
 
 def _version(package: str) -> str | None:

@@ -7,9 +7,11 @@ import pytest
 from bench.cell import Cell
 from bench.compare import compare
 from bench.runner import Runner
+from bench.stats import FEW
 from bench.store import Store
 from tests.test_cli import call
 from tests.test_mutants import MUTANTS, _load
+from tests.test_speed_report import calibrated
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,45 @@ def test_what_only_one_has(records):
     found = compare(records[:3], records[1:])
     assert (found.only_a, found.only_b) == ([records[0].key], [records[3].key])
     assert not found.same
+
+
+def _slower(r, factors):
+    """The same calibration at `factors` the time, but for each contestant's slowest round: it is far off."""
+    seconds = {name: [s * factors.get(name, 1.0) for s in values] for name, values in r.calibration.seconds.items()}
+    for values in seconds.values():
+        values[values.index(max(values))] *= 100  # which moves no median
+    return r.model_copy(update={"calibration": r.calibration.model_copy(update={"seconds": seconds})})
+
+
+def test_calibrations_give_ratios_of_every_contestant_that_both_have():
+    before = [calibrated(seed, 1.0) for seed in range(FEW)]
+    now = [_slower(r, {"krmd residuals": 2.0 + r.cell.seed, "native-krmd": 0.5}) for r in before]
+    del before[0].calibration.seconds["one vjp"], now[1].calibration.seconds["floor: steps"]
+    found = compare(before, now)
+    assert found.same
+    assert found.equal == FEW
+    assert found.times.keys() == {f"calibration {name} jax" for name in calibrated(0, 1.0).calibration.seconds}
+    ours, native = (found.times[f"calibration {name} jax"] for name in ("krmd residuals", "native-krmd"))
+    assert tuple(ours) == pytest.approx((3.0, 2.0, 4.0, FEW))  # below ten cells: the range
+    assert tuple(native) == pytest.approx((0.5, 0.5, 0.5, FEW))
+    assert [found.times[f"calibration {name} jax"].n for name in ("one vjp", "floor: steps")] == [FEW - 1] * 2
+
+
+def test_of_calibrations_the_status_alone_must_be_the_same():
+    before = [calibrated(seed, 1.0) for seed in range(2)]
+    failed = before[0].model_copy(update={"status": "timeout", "calibration": None})
+    found = compare(before, [failed, before[1]])
+    assert [(d.key, d.what, d.a, d.b) for d in found.differences] == [(failed.key, "status", "ok", "timeout")]
+    assert {ratio.n for ratio in found.times.values()} == {1}
+
+
+def test_times_in_turn_are_not_pooled_with_times_alone(records):
+    """A store that holds both kinds of the same estimator has a lane for each."""
+    both = [*records, calibrated(0, 1.0)]
+    found = compare(both, [*records, _slower(both[-1], {"krmd iterates": 7.0})])
+    assert found.times["krmd jax"].n == 3
+    assert found.times["krmd jax"].high == 1.0
+    assert found.times["calibration krmd iterates jax"].middle == pytest.approx(7.0)
 
 
 def test_the_command(records, monkeypatch, capsys, tmp_path):

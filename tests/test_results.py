@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench import golden, report
@@ -17,6 +18,7 @@ from bench.report.frame import certificates
 from bench.report.readme import fill
 from bench.runner import Runner
 from bench.store import Store
+from tasks import TASKS
 from tests.grid import relative
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,16 +32,28 @@ def _blocks(text: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("store", STORES, ids=lambda p: p.name)
-def test_committed_tables_are_those_of_the_records(store):
+def test_committed_tables_are_those_of_the_records(store, tmp_path):
+    """As CSV and as Markdown: README shows the latter."""
     records, complaints = Store(store).load()
     assert complaints == []
-    by_name = {t.name: t for t in report.tables_of(records)}
-    committed = {p.stem for p in (store / "tables").glob("*.csv")}
-    assert set(by_name) == committed
-    for name in committed:
-        mine = by_name[name].rows.to_csv(index=False)
+    made = {path.name: path for path in table.write(report.tables_of(records), tmp_path)}
+    committed = {path.name: path for path in (store / "tables").iterdir()}
+    assert made.keys() == committed.keys()
+    for name, path in made.items():
         # Whether a record is stale depends on today's code, not on the record.
-        assert _without_marks(mine) == _without_marks((store / "tables" / f"{name}.csv").read_text())
+        assert _without_marks(path.read_text()) == _without_marks(committed[name].read_text()), name
+
+
+@pytest.mark.parametrize("suffix", ["csv", "md"])
+def test_marks_of_stale_records_are_not_compared_and_other_marks_are(suffix, tmp_path):
+    def written(*marks: str) -> str:
+        rows = pd.DataFrame({"marks": marks, "stale": [False] * len(marks), "record": "a stale-mate"})
+        table.write([table.Table("t", "A caption.", rows)], tmp_path)
+        return _without_marks((tmp_path / f"t.{suffix}").read_text())
+
+    assert written("", "noisy", "one value; noisy") == written("stale", "noisy, stale", "one value; noisy; stale")
+    assert written("noisy") != written("stale")
+    assert written("noisy") != written("")
 
 
 def test_committed_claims_are_those_of_the_records():
@@ -67,8 +81,10 @@ def test_a_target_that_is_missed_is_said_to_be():
     assert set(rows[rows.source == "speed"].reached) == {"no"}
 
 
-def _without_marks(csv: str) -> str:
-    return re.sub(r"(;|,)? ?\bstale\b", "", csv)
+def _without_marks(text: str) -> str:
+    text = re.sub(r"(?<=\| )stale(?= \|)", "–", text)  # what Markdown shows where there is no mark
+    text = re.sub(r"(;|,)? ?\bstale\b", "", text)
+    return re.sub(r'"([^",\n]*)"', r"\1", text)  # CSV puts "one value, stale" in quotes, and without its comma does not
 
 
 def test_readme_shows_the_committed_tables():
@@ -129,6 +145,30 @@ def test_golden_vectors(problem, framework):
     for name, value in stored.items():
         if not np.array_equal(value, made[name]):
             assert relative(made[name].ravel(), value.ravel()) <= 1e-12, name
+
+
+@pytest.mark.parametrize("problem", golden.PROBLEMS)
+def test_golden_vectors_are_whole(problem):
+    """λ, data, xs, and h of every method, at K = T where K counts steps of Φ."""
+    stored = dict(np.load(RESULTS / "golden" / f"{problem}.npz"))
+    name, options, point, T = golden.PROBLEMS[problem]
+    task = TASKS[name](**options)
+    data, xs = task.context(0, 0, T)
+    np.testing.assert_array_equal(stored["lam"], task.hparams(0, point))
+    np.testing.assert_array_equal(stored["xs"], xs)
+    assert len(xs) == T == stored["T"]
+    assert {key for key in stored if key.startswith("data_")} == {f"data_{key}" for key in data}
+    for key, value in data.items():
+        np.testing.assert_array_equal(stored[f"data_{key}"], value)
+    assert {"h_rmd", "h_fmd", f"h_krmd_K{T}", f"h_neumann_K{T}", "h_cg_K5"} <= stored.keys()
+    # w_0 does not depend on λ.
+    assert relative(stored[f"h_krmd_K{T}"], stored["h_rmd"]) <= 1e-12
+
+
+def test_golden_xs_are_stored_leaf_by_leaf():
+    batches = {"X": np.zeros((3, 2)), "Y": np.ones(3)}
+    assert golden._named("xs", batches).keys() == {"xs_X", "xs_Y"}
+    assert golden._named("xs", np.arange(3)).keys() == {"xs"}
 
 
 def test_golden_page_s_check_runs(monkeypatch):
