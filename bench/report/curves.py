@@ -20,6 +20,7 @@ from bench.report.runs import Family, Line, grouped, training_of
 
 SHOWN = ("krmd", "rmd")  # the other estimators stand in the tables and in the first figure
 PERCENT = 100.0
+WILD = 3.0  # above it what is relative to a vanishing ‖dF‖ is drawn on an axis that is linear to 1, logarithmic beyond
 
 
 class Panel(NamedTuple):
@@ -30,6 +31,7 @@ class Panel(NamedTuple):
     values: Callable[[Record], np.ndarray]
     time: bool = False  # against time, not iterations
     log: bool = False
+    relative: bool = False  # to ‖dF‖
 
 
 def _held(name: str, scale: float = 1.0) -> Callable[[Record], np.ndarray]:
@@ -50,7 +52,9 @@ PANELS = (
     Panel("validation loss", LOSS, _loss),
     Panel("held-out accuracy", ACCURACY, _held("accuracy", PERCENT)),
     Panel("F1 of the marked examples", "F1", _held("f1")),
-    Panel("bias along the run", "‖h − dF‖ / ‖dF‖ (relative)", lambda r: runs.column(training_of(r).bias[0])),
+    Panel(
+        "bias along the run", "‖h − dF‖ / ‖dF‖ (relative)", lambda r: runs.column(training_of(r).bias[0]), relative=True
+    ),
     Panel("validation loss against time", LOSS, _loss, time=True),
     Panel("held-out accuracy against time", ACCURACY, _held("accuracy", PERCENT), time=True),
 )
@@ -118,6 +122,12 @@ def _name(ax: Axes, panel: Panel) -> None:
         if high < 20 * low:
             ax.yaxis.set_minor_formatter("{x:g}")
             ax.tick_params(axis="y", which="minor", labelsize=7)
+    if panel.relative and (top := ax.get_ylim()[1]) > WILD:
+        ax.set_yscale("symlog", linthresh=1.0, linscale=2.0)
+        ax.set_ylim(-0.1, top)
+        ax.set_yticks([0, 0.5, 1, *10.0 ** np.arange(1, np.floor(np.log10(top)) + 1)])
+        ax.set_yticks([], minor=True)
+        ax.yaxis.set_major_formatter("{x:g}")
     if panel.time:
         ax.set_xlim(0, None)
 
