@@ -513,7 +513,7 @@ horizon = 10
 method = [{ name = "krmd", truncation = 1 }]
 """
 BAD = {
-    "none": ("", "missing 2 required positional arguments"),
+    "none": ("", "kind training needs the option 'iterations'; its options are iterations, rate"),
     "iterations": ("iterations = 0, rate = 1.0", "iterations = 0 is not allowed; it is a whole number from 1"),
     "a bool": ("iterations = true, rate = 1.0", "iterations = True is not allowed"),
     "starts": ("iterations = 5, rate = 1.0, starts = 0", "starts = 0 is not allowed"),
