@@ -43,7 +43,7 @@ def omniglot():
     try:
         load("omniglot")
     except DataError as error:
-        pytest.skip(f"Omniglot: {error}")
+        pytest.skip(f"Omniglot: {error}")  # without network or data nothing real can be read
 
 
 def _task(**options):
