@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import backends
 from backends.hypergradient import METHODS
 from bench import crosscheck as cross
-from bench import estimate, golden, plugins, point, stamp
+from bench import golden, point, rehearsal, stamp
 from bench.account import account
 from bench.cell import Cell
 from bench.compare import compare
@@ -29,7 +29,6 @@ from bench.sweep import Expanded, expand, narrow, presets, read
 from bench.underway import underway
 from tasks import TASKS
 from tasks import data as datasets
-from tasks.data.locate import needed
 
 NAMED = 20  # records that only one store has
 console = Console(highlight=False, soft_wrap=True)
@@ -110,7 +109,8 @@ def run(
     expanded = narrow(expanded, list(only), list(backend_names), list(device), list(methods))
     store = Store(out or Path("results/runs") / expanded.name)
     if dry_run:
-        _dry_run(expanded, store)
+        for line in rehearsal.lines(expanded, _missing(expanded, store, False, False)[0]):
+            console.print(line, markup=False)
         return 0
     store.create()
     with store.locked():
@@ -208,41 +208,6 @@ def _print_statuses(records: list[Record]) -> None:
     reasons = Counter((r.status, r.reason) for r in records if r.status != "ok")
     for (status, reason), n in sorted(reasons.items()):
         console.print(f"  {n} × {status}: {reason}", markup=False)
-
-
-def _dry_run(expanded: Expanded, store: Store) -> None:
-    cells, _ = _missing(expanded, store, False, False)
-    seconds = sum(estimate.seconds(c) for c in cells)
-    memory = max((estimate.memory(c) for c in cells), default=0)
-    console.print(f"{expanded.title}", markup=False)
-    left_out = f", {expanded.left_out} left out (K > T)" if expanded.left_out else ""
-    console.print(f"cells       {len(expanded.cells)}{left_out}; {len(cells)} without a current record")
-    console.print(f"time        about {_duration(seconds)} on one core (estimated from sizes, not measured)")
-    console.print(f"memory      about {memory / 2**20:.0f} MiB at the largest cell, frameworks aside (estimated)")
-    wanted = sorted(
-        {d for c in cells for d in plugins.build(plugins.task_class(c.task), c.task_options, c.task).datasets}
-    )
-    console.print("data        " + (", ".join(f"{d} ({_sources(d)})" for d in wanted) or "none"))
-    for lam in sorted({c.lam for c in cells if point.is_file(c.lam) and point.digest(c.lam) is None}):
-        console.print(f"λ           {lam}: cannot be read now", markup=False)
-    for name in sorted({c.backend for c in cells}):
-        console.print(f"backend     {name}: {backends.unavailable(name) or 'installed'}", markup=False)
-
-
-def _duration(seconds: float) -> str:
-    """In the unit that people would say it in."""
-    unit, name = next(((u, n) for u, n in ((3600, "h"), (60, "min")) if seconds >= u), (1, "s"))
-    return f"{seconds / unit:.1f} {name}"
-
-
-def _sources(name: str) -> str:
-    """Where the files that a data set is read from are, as in `cache: 3 of 4 files`."""
-    if name not in datasets.DATASETS:
-        return "unknown"
-    wanted = {file.path for file in needed(datasets.DATASETS[name])}
-    found = [row["source"] for row in datasets.listing() if row["name"] == name and row["file"] in wanted]
-    counts = Counter(source for source in found if source != "missing")
-    return ", ".join(f"{source}: {n} of {len(wanted)} files" for source, n in sorted(counts.items())) or "missing"
 
 
 # status, report
@@ -384,8 +349,9 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
             console.print(f"ONLY IN {name}  {key}", markup=False)
         if len(keys) > NAMED:
             console.print(f"ONLY IN {name}  and {len(keys) - NAMED} more", markup=False)
+    width = max(map(len, found.times), default=0)
     for lane, ratio in found.times.items():
-        console.print(f"time B/A  {lane:<35} {ratio.text()} over {ratio.n} cells", markup=False)
+        console.print(f"time B/A  {lane:<{width}} {ratio.text()} over {ratio.n} cells", markup=False)
     cells = len({d.key for d in found.differences})
     console.print(
         f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"

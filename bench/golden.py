@@ -1,7 +1,7 @@
 """Golden vectors: small problems with λ, data, xs and every estimator's hypergradient, for any library to check itself.
 
 One `<problem>.npz` a problem: `lam`, `T`, `data_*`, `xs`, `value`, `w_T`, and for each estimate `h_<method>` or
-`h_<method>_K<K>`, in float64.  `xs` has T on its first axis; where it is a mapping its leaves are `xs_*`.
+`h_<method>_K<K>`, in float64.  `xs` has T on its first axis.
 """
 
 from __future__ import annotations
@@ -48,19 +48,13 @@ def vectors(problem: str, backend: str) -> dict[str, np.ndarray]:
     data, xs = task.context(0, 0, T)
     lam = task.hparams(0, point)
     args = tuple(bk.asarray(x) for x in (lam, data, xs))
-    found = {"lam": np.asarray(lam), "T": np.array(T)} | _named("data", data) | _named("xs", xs)
+    found = {"lam": np.asarray(lam), "T": np.array(T), "xs": np.asarray(xs)}
+    found |= {f"data_{k}": np.asarray(v) for k, v in data.items()}
     for key, method in estimates(T):
         result = bk.compile(partial(method, bk, task.problem(bk)))(*args)
         found |= {key: flat(bk, result.grad), "value": np.asarray(bk.to_numpy(result.value))}
         found["w_T"] = np.asarray(bk.to_numpy(result.params))
     return found
-
-
-def _named(name: str, tree: Any) -> dict[str, np.ndarray]:
-    """Leaf by leaf; an array that is no mapping is its own leaf."""
-    return (
-        {f"{name}_{k}": np.asarray(v) for k, v in tree.items()} if isinstance(tree, dict) else {name: np.asarray(tree)}
-    )
 
 
 def write(folder: Path, backend: str = "jax") -> list[Path]:

@@ -25,4 +25,4 @@ def mnist():
     try:
         load("mnist")
     except DataError as error:
-        pytest.skip(f"MNIST: {error}")  # without network or data nothing real can be read
+        pytest.skip(f"MNIST: {error}")  # neither on disk nor to be had

@@ -9,9 +9,9 @@ from bench.compare import compare
 from bench.runner import Runner
 from bench.stats import FEW
 from bench.store import Store
+from tests.calibrated import calibrated
 from tests.test_cli import call
 from tests.test_mutants import MUTANTS, _load
-from tests.test_speed_report import calibrated
 
 
 @pytest.fixture(scope="module")

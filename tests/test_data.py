@@ -59,7 +59,7 @@ def real(monkeypatch):
     def load(name: str) -> dict[str, np.ndarray]:
         absent = [file.path for file in needed(DATASETS[name]) if not file.optional and not locate(file)]
         if absent:
-            pytest.skip(f"{absent[0]} is neither in HYPERGRAD_BENCH_DATA nor in the cache")  # a test must not download it
+            pytest.skip(f"{absent[0]} is neither in HYPERGRAD_BENCH_DATA nor in the cache")  # never downloaded here
         return data.load(name)
 
     return load

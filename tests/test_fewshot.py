@@ -43,7 +43,7 @@ def omniglot():
     try:
         load("omniglot")
     except DataError as error:
-        pytest.skip(f"Omniglot: {error}")  # without network or data nothing real can be read
+        pytest.skip(f"Omniglot: {error}")  # neither on disk nor to be had
 
 
 def _task(**options):

@@ -541,7 +541,7 @@ def cifar():
     try:
         load("cifar10"), load("cifar100")
     except DataError as error:
-        pytest.skip(f"CIFAR: {error}")  # without network or data nothing real can be read
+        pytest.skip(f"CIFAR: {error}")  # neither on disk nor to be had
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def _torch(name: str) -> np.ndarray:
 
 
 def _optax(name: str) -> np.ndarray:
-    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")  # one framework alone is a supported installation
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")  # torch alone is supported, too
     jax.config.update("jax_enable_x64", True)
     rule = {
         "gd": lambda: optax.sgd(RATE),

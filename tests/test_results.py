@@ -165,12 +165,6 @@ def test_golden_vectors_are_whole(problem):
     assert relative(stored[f"h_krmd_K{T}"], stored["h_rmd"]) <= 1e-12
 
 
-def test_golden_xs_are_stored_leaf_by_leaf():
-    batches = {"X": np.zeros((3, 2)), "Y": np.ones(3)}
-    assert golden._named("xs", batches).keys() == {"xs_X", "xs_Y"}
-    assert golden._named("xs", np.arange(3)).keys() == {"xs"}
-
-
 def test_golden_page_s_check_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     exec(_blocks((RESULTS / "golden" / "README.md").read_text(), "python")[0], {})

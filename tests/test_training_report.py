@@ -100,6 +100,21 @@ def test_a_family_takes_the_settings_of_most_runs_then_of_least_loss():
     assert family.exact == Line("krmd", 100, 100, False)
 
 
+def test_a_line_is_read_where_it_has_most_runs():
+    """A baseline tried at the family's settings on two splits, and run on five at its own."""
+    own = {**trained.SETTINGS, "rate": 0.5}
+    none = {"task_options": {**trained.INTERACTION, "interaction": False}}
+    tried = [trained.run("jax", "task_interaction", 100, s, **none) for s in range(2)]
+    many = [trained.run("jax", "task_interaction", 100, s, settings=own, **none) for s in range(5)]
+    learned = [r for r in trained.interaction("jax") if r.cell.task_options.get("interaction", True)]
+    (family,) = runs.families([*learned, *tried, *many])
+    (baseline,) = [of for line, of in family.lines.items() if line.baseline]
+    assert sorted(r.key for r in baseline) == sorted(r.key for r in many)
+    (family,) = runs.families([*learned, *tried, *many[:2]])  # as many at both: the family's
+    (baseline,) = [of for line, of in family.lines.items() if line.baseline]
+    assert sorted(r.key for r in baseline) == sorted(r.key for r in tried)
+
+
 def test_baselines_stand_in_the_order_of_accuracy_whichever_way_it_falls(records):
     rows = tables(records)["baselines"].rows
     values = [float(x.partition(" ")[0]) for x in rows["held accuracy (%)"]]

@@ -145,12 +145,13 @@ def horizon(records: list[Record]) -> int:
 
 
 def _chosen(records: list[Record]) -> dict[Line, list[Record]]:
-    """By line the runs at the family's settings; a line that has none there takes its own."""
+    """By line the runs at the family's settings; a line that has more elsewhere takes its own."""
     best, lines = most_run(records), {}
     by_line = grouped(records, lambda r: line_of(r.cell))
     for line in sorted(by_line, key=lambda line: line.order):
         of = by_line[line]
-        settings = best if any(settings_of(r.cell) == best for r in of) else most_run(of)
+        runs = Counter(settings_of(r.cell) for r in of)
+        settings = best if runs[best] == max(runs.values()) else most_run(of)
         # A stash changes cost and not h: one record a seed and framework.
         same = grouped([r for r in of if settings_of(r.cell) == settings], lambda r: (r.cell.backend, r.cell.seed))
         lines[line] = [of[0] for of in same.values()]

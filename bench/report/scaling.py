@@ -29,12 +29,7 @@ def tables(rows: Frame) -> list[Table]:
     for axis, fixed, series, framework, part in _sweeps(rows):
         line: dict[str, Any] = {"axis": axis, "at": fixed, "method": series, "framework": framework}
         line |= {"from": part[axis].min(), "to": part[axis].max()}
-        for name, column in (
-            ("calls", "step_work"),
-            ("time", "median_s"),
-            ("law", "law_bytes"),
-            ("plan", "plan_bytes"),
-        ):
+        for name, column in COLUMNS.items():
             line[f"{name} exponent"] = _exponent(part[axis], part[column])
         lines.append(line | {"machine": part.machine.iloc[0], "record": digits(part.record)})
     caption = (

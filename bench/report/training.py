@@ -15,7 +15,7 @@ from bench.report import runs
 from bench.report.frame import problem
 from bench.report.runs import grouped, training_of
 from bench.report.table import Table
-from bench.stats import interval, paired
+from bench.stats import Interval, interval, paired
 
 COMPARED, AGREE = 20, 1e-8  # upper iterations, and the largest relative difference of the frameworks over them
 LEAST = 1e-6  # of the first: a norm below it is not held to be relative to itself
@@ -33,8 +33,12 @@ def text(values: Iterable[float], digits: int = 2) -> str:
     x = [v for v in values if np.isfinite(v)]
     if not x:
         return ""
-    found = interval(x)
-    return found.text(digits) if found.decided else f"{found.text(digits)} (n = {found.n})"
+    return _shown(interval(x), digits)
+
+
+def _shown(found: Interval, digits: int = 2, sign: str = "") -> str:
+    """With n where it is too small for an interval."""
+    return found.text(digits, sign) + ("" if found.decided else f" (n = {found.n})")
 
 
 def _upper(r: Record) -> dict[str, Any]:
@@ -260,8 +264,7 @@ def _over(a: dict[int, float], b: dict[int, float]) -> str:
     both = sorted(set(a) & set(b))
     if not both:
         return ""
-    found = paired([a[s] for s in both], [b[s] for s in both])
-    return found.text(sign="+") if found.decided else f"{found.text(sign='+')} (n = {found.n})"
+    return _shown(paired([a[s] for s in both], [b[s] for s in both]), sign="+")
 
 
 # PyTorch against JAX
