@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.record import Record
 
-MEASURED = ("timing", "call", "plan", "counts", "metrics", "kind")
+MEASURED = ("timing", "call", "plan", "resident", "counts", "metrics", "kind")
 """What a cell is asked for.  All else is the harness: worker starts and imports, data, references, records."""
 
 

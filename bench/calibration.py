@@ -29,6 +29,7 @@ from backends.hypergradient import METHODS
 from backends.hypergradient.krmd import STASHES
 from backends.hypergradient.protocol import head, tail
 from bench.cell import Cell
+from bench.measure import foreign_load
 from bench.record import Calibration
 
 ROUNDS = 5
@@ -48,6 +49,7 @@ def measure(bk: Any, task: Any, method: Any, cell: Cell, cache: Path | None = No
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     rounds, least, total = 0, 0.0, 0.0
     order = np.random.default_rng(0)
+    began, cpu = time.perf_counter(), time.process_time()
     while rounds < ROUNDS or (least < SECONDS and total < TOTAL and rounds < MOST_ROUNDS):
         for name in order.permutation(list(calls)):
             start = time.perf_counter()
@@ -55,7 +57,8 @@ def measure(bk: Any, task: Any, method: Any, cell: Cell, cache: Path | None = No
             seconds[name].append(time.perf_counter() - start)
         spent = [sum(values) for values in seconds.values()]
         rounds, least, total = rounds + 1, min(spent), sum(spent)
-    return {"status": "ok", "calibration": Calibration(lane=bk.lane, seconds=seconds)}
+    flags = foreign_load(bk, time.perf_counter() - began, time.process_time() - cpu)
+    return {"status": "ok", "calibration": Calibration(lane=bk.lane, seconds=seconds, flags=flags)}
 
 
 def _contestants(bk: Any, problem: Any, method: Any, cell: Cell) -> Iterator[tuple[str, Callable]]:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import backends
 from backends.hypergradient import METHODS
 from bench import crosscheck as cross
-from bench import golden, point, rehearsal, stamp
+from bench import golden, naming, rehearsal, stamp
 from bench.account import account
 from bench.cell import Cell
 from bench.compare import compare
@@ -198,7 +198,7 @@ def _progress() -> Progress:
 
 def _label(cell: Cell) -> str:
     options = " ".join(f"{k}={v}" for k, v in cell.method_options.items())
-    at = "" if cell.lam == "init" else f" λ = {point.short(cell.lam)}"
+    at = "" if cell.lam == "init" else f" λ = {naming.short(cell.lam)}"
     return f"{cell.task} {cell.method} {options} {cell.backend} {cell.dtype} T={cell.horizon}{at}".replace("  ", " ")
 
 

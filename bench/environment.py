@@ -11,7 +11,8 @@ import platform
 import re
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -23,7 +24,7 @@ NOW = ("clock_mhz", "tf32")
 """Told beside the fingerprint: the clock changes from cell to cell, TF32's setting is each framework's own."""
 NVIDIA = Path("/proc/driver/nvidia")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-KEPT = 1 << 30
+USUAL, KEPT = 128 << 10, 1 << 30  # bytes
 
 _allocator = "default"  # of this process
 
@@ -36,9 +37,32 @@ def keep_freed_memory() -> None:
     """
     global _allocator
     with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        if libc.mallopt(M_TRIM_THRESHOLD, KEPT) and libc.mallopt(M_MMAP_THRESHOLD, KEPT):
+        if _set_thresholds(KEPT):
             _allocator = "glibc, freed memory kept"
+
+
+@contextmanager
+def usual_allocator() -> Iterator[None]:
+    """For a while the C allocator keeps no more of what is freed than it usually does."""
+    with suppress(OSError, AttributeError):
+        _set_thresholds(USUAL)
+    try:
+        yield
+    finally:
+        if _allocator != "default":
+            _set_thresholds(KEPT)
+
+
+def give_back_freed_memory() -> None:
+    """To the system: it comes anew, page by page, when it is touched."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _set_thresholds(size: int) -> bool:
+    """Bytes from which a free block goes back to the system, and from which a block is one of its own there."""
+    libc = ctypes.CDLL("libc.so.6")
+    return bool(libc.mallopt(M_TRIM_THRESHOLD, size) and libc.mallopt(M_MMAP_THRESHOLD, size))
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from backends.hypergradient import Sizes
 from backends.hypergradient.protocol import size
 from bench import stamp
 from bench.cell import Cell
-from bench.measure import clock, resident_peak, timing
+from bench.measure import clock, resident_growth, timing
 from bench.point import hparams_of
 from bench.record import Bias, Memory, Result
 from bench.reference import ReferenceCache, References, bias, flat, references
@@ -37,16 +37,18 @@ class Hypergradients:
         with clock(overhead, "data"):
             hparams, data, xs = _inputs(bk, task, cell)
         f = bk.compile(partial(method, bk, problem))
-        before = resident_peak()
         if cell.timed:
             with clock(overhead, "timing"):
                 result, times = timing(bk, f, (hparams, data, xs))
         else:
             with clock(overhead, "call"):
                 result, times = bk.wait(f(hparams, data, xs)), None
-        resident = resident_peak() - before
-        with clock(overhead, "plan"):
-            plan = bk.memory_plan(f, hparams, data, xs) if cell.timed else None
+        plan = resident = None
+        if cell.timed:
+            with clock(overhead, "plan"):
+                plan = bk.memory_plan(f, hparams, data, xs)
+            with clock(overhead, "resident"):
+                resident = resident_growth(bk, f, (hparams, data, xs))
         sizes = _sizes(bk, problem, hparams, data, result.params, cell.horizon)
         with clock(overhead, "counts"):
             counts, cost = self._count(cell, bk, method, problem, sizes, (hparams, data, xs))
@@ -83,10 +85,14 @@ class Hypergradients:
         }
 
     def _count(self, cell: Cell, bk: Any, method: Any, problem: Any, sizes: Sizes, args: tuple) -> tuple[Any, Any]:
-        formula = method.cost(sizes) if hasattr(method, "cost") else None
+        """What was called, by function and kind, and the method's own formula for it.
+
+        A method without a formula is counted all the same; one whose formula is None cannot be.
+        """
+        formula = method.cost(sizes) if hasattr(method, "cost") else {}
         if formula is None:
             return None, None
-        cost = {f: {k: n for k, n in kinds.items() if n} for f, kinds in formula.items()}
+        cost = {f: {k: n for k, n in kinds.items() if n} for f, kinds in formula.items()} or None
         # Counts do not depend on the values of λ or data, nor on the dtype.
         key = repr((cell.method, cell.method_options, cell.task, cell.task_options, cell.backend, sizes))
         if key not in self.counts:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from bench import environment
 from bench.record import Time
 
 MIN_VALUES = 5
 MIN_SECONDS = 0.5
 LONG = 30.0  # one value of this length is enough, and flagged
+SETTLED = 0.05  # seconds
 SHARE = 0.85  # a busy single thread gets this share of the clock, or something else is running
 
 
@@ -26,7 +28,6 @@ def timing(bk: Any, f: Callable, args: tuple) -> tuple[Any, Time]:
     warmup = time.perf_counter() - start
 
     values: list[float] = []
-    flags: list[str] = []
     began, cpu = time.perf_counter(), time.process_time()
     total = 0.0
     while not values or (values[0] < LONG and (len(values) < MIN_VALUES or total < MIN_SECONDS)):
@@ -34,8 +35,7 @@ def timing(bk: Any, f: Callable, args: tuple) -> tuple[Any, Time]:
         bk.wait(f(*args))
         values.append(time.perf_counter() - start)
         total += values[-1]
-    if bk.device == "cpu" and time.process_time() - cpu < SHARE * (time.perf_counter() - began):
-        flags.append("foreign load")
+    flags = foreign_load(bk, time.perf_counter() - began, time.process_time() - cpu)
     if len(values) == 1:
         flags.append("one value")
     # Thousands of short calls say no more than two hundred: keep evenly spaced ones in the record.
@@ -59,9 +59,33 @@ def iqr_ratio(values: list[float]) -> float:
     return (upper - lower) / middle
 
 
-def resident_peak() -> int:
-    """The largest resident set of this process so far, in bytes.  It never falls: take differences."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident_growth(bk: Any, f: Callable, args: tuple) -> int | None:
+    """Bytes: the peak of this process's resident set during one call, less what was resident before it.
+
+    The call takes its memory anew from the system, whatever the process did before; so it is slower than a timed one,
+    and is none.  None where the system does not let a process reset its peak.
+    """
+    with environment.usual_allocator():
+        bk.wait(f(*args))  # another thread's heap gives its reserve back when a block of its own is freed,
+        time.sleep(SETTLED)  # which JAX does after it has given its result
+        environment.give_back_freed_memory()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident now
+            before = _resident("VmRSS")
+            bk.wait(f(*args))
+            return max(_resident("VmHWM") - before, 0)
+        except OSError:
+            return None
+
+
+def _resident(name: str) -> int:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0]) * 1024
+
+
+def foreign_load(bk: Any, wall: float, cpu: float) -> list[str]:
+    """The flag of a timing of `wall` seconds in which this process had the processor for `cpu` seconds."""
+    return ["foreign load"] if bk.device == "cpu" and cpu < SHARE * wall else []
 
 
 class clock:

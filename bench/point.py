@@ -36,7 +36,11 @@ def is_file(lam: str) -> bool:
 def check(lam: str, points: tuple[str, ...]) -> str:
     """What is wrong with it, as far as its text shows; nothing otherwise."""
     if not is_file(lam):
-        return "" if lam in points else f"allowed are {', '.join(points)}, FILE.npz, RECORD.json@ITERATION"
+        return (
+            ""
+            if lam in points
+            else f"allowed are {', '.join(points)}, FILE.npz, RECORD.json@ITERATION, RECORD.json@{CHOSEN}"
+        )
     iteration = lam.rpartition("@")[2]
     if not lam.endswith(".npz") and iteration != CHOSEN and not iteration.isdecimal():
         return f"after @ comes the number of an iteration, or {CHOSEN}"
@@ -62,17 +66,6 @@ def digest(lam: str) -> str | None:
         return hashlib.sha256(_numbers(lam)[0].tobytes()).hexdigest()
     except (UserError, DataError):
         return None
-
-
-def short(lam: str) -> str:
-    """For a table: the last eight characters of the run's key stand for its file."""
-    path, at, iteration = lam.rpartition("@")
-    return f"{run_of(lam)} @ {iteration}" if at and is_file(lam) and path.endswith(".json") else lam
-
-
-def run_of(lam: str) -> str:
-    """The last eight characters of the key of the run that λ is from; nothing where it is from none."""
-    return Path(lam.rpartition("@")[0]).stem[-8:] if is_file(lam) and not lam.endswith(".npz") else ""
 
 
 def _read(cell: Cell) -> np.ndarray:

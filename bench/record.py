@@ -55,7 +55,7 @@ class Memory(_Part):
 
     law: int | None
     plan: int | None
-    resident: int | None  # growth of the peak resident set during the calls
+    resident: int | None  # growth of the resident set during one call
 
 
 class Sketch(_Part):
@@ -104,6 +104,7 @@ class Calibration(_Part):
 
     lane: Literal["eager", "compiled", "jit"]
     seconds: dict[str, list[float]]
+    flags: list[str] = Field(default_factory=list)  # "foreign load"
 
 
 class Sample(_Part):

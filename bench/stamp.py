@@ -30,6 +30,7 @@ _COMMON: tuple[str, ...] = (
 _METHODS = {"rmd": "krmd", "krmd": "krmd", "fmd": "fmd", "cg": "cg", "neumann": "neumann"}
 _KINDS = {  # files beside the kind's own
     "hypergradient": ("backends/counting.py", "bench/measure.py", "bench/point.py", "bench/sketch.py"),
+    "calibration": ("bench/measure.py",),
     "landscape": ("backends/hypergradient/krmd.py", "tasks/quadratic.py"),
     "sample": ("bench/constants.py",),
     "training": ("bench/upper.py", "bench/optimisers.py", "bench/checkpoint.py", "tasks/selection.py"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,3 +64,20 @@ def test_the_native_idiom_is_called_twice_with_the_same_result(bk):
     once, again = (bk.compile(calls[f"native-krmd{which}"])(*args) for which in ("", " again"))
     for a, b in zip(bk.leaves(once.grad), bk.leaves(again.grad), strict=True):
         np.testing.assert_array_equal(bk.to_numpy(a), bk.to_numpy(b))
+
+
+@pytest.mark.parametrize(("share", "flags"), [(0.5, ["foreign load"]), (1.0, [])])
+def test_a_calibration_that_did_not_have_the_processor_is_flagged(bk, monkeypatch, share, flags):
+    now = 0.0
+
+    def wall() -> float:
+        nonlocal now
+        now += 0.125
+        return now
+
+    clock = SimpleNamespace(perf_counter=wall, process_time=lambda: share * now)
+    monkeypatch.setattr(calibration, "time", clock)
+    cell = Cell(kind="calibration", task="quadratic", method="cg", method_options={"truncation": 1}, backend=bk.name,
+                horizon=T)  # fmt: skip
+    made = calibration.measure(bk, TASKS["quadratic"](), METHODS["cg"](truncation=1), cell)
+    assert made["calibration"].flags == flags

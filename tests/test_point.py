@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench import point, stamp
+from bench import naming, point, stamp
 from bench.cell import Cell
 from bench.errors import UserError
 from bench.executor import Executor
@@ -157,8 +157,8 @@ def test_a_table_names_the_run(run):
 
 
 def test_files_of_one_name_are_two_points():
-    assert point.short("a/init.npz") != point.short("b/init.npz") != "init"
-    assert point.run_of("a@b/init.npz") == point.run_of("init") == ""
+    assert naming.short("a/init.npz") != naming.short("b/init.npz") != "init"
+    assert naming.run_of("a@b/init.npz") == naming.run_of("init") == ""
 
 
 def test_a_file_that_has_gone_makes_nothing_stale(tmp_path):

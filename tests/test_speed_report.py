@@ -100,3 +100,10 @@ def test_the_floors_are_of_one_seed():
     rows = targets.table({"speed": records}).rows.set_index("what")
     (told,) = [text for what, text in rows.measured.items() if what.startswith("JAX") and what.endswith("iterates")]
     assert told == "1.58 to 1.58 over K"
+
+
+def test_foreign_load_is_marked():
+    records = [calibrated(i, 1.0) for i in range(3)]
+    records[2].calibration.flags.append("foreign load")
+    assert list(native.table(records).rows.marks) == ["foreign load"]
+    assert list(speed.table(records).rows.marks) == ["", "", "foreign load"]

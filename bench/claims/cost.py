@@ -85,8 +85,8 @@ def seconds_per_K(records: list[Record]) -> tuple[Interval, float] | None:
 
 def undisturbed(r: Record) -> bool:
     """Was nothing else running while it was timed?"""
-    t = result_of(r).time
-    return t is not None and "foreign load" not in t.flags
+    timed = r.calibration or (r.result and r.result.time)
+    return timed is not None and "foreign load" not in timed.flags
 
 
 def _planned(records: list[Record]) -> list[Record]:
@@ -166,9 +166,9 @@ def floors(r: Record) -> tuple[float, float]:
 
 
 def halves(records: list[Record]) -> list[Half]:
-    """Every K-RMD beside the RMD of its problem and machine, without what is nothing but dispatch."""
+    """Every K-RMD beside the RMD of its problem and machine, undisturbed, without what is nothing but dispatch."""
     found = []
-    for of in grouped(records, lambda r: (lane(r), r.cell.horizon)).values():
+    for of in grouped(filter(undisturbed, records), lambda r: (lane(r), r.cell.horizon)).values():
         full = [r for r in of if r.cell.method == "rmd"]
         few = [r for r in of if r.cell.method == "krmd" and (r.cell.truncation or 0) >= 1]
         if full and floors(full[0])[0] >= DISPATCH:

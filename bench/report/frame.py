@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import point
+from bench import naming
 from bench.cell import Cell
 from bench.record import Bias, Record, Sketch
 
@@ -95,8 +95,8 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
     difference, reason = certified.get(_estimate(cell), (None, "no float64 records"))
     row: dict[str, Any] = {
         "problem": problem(cell),
-        "lam": ("run " if point.run_of(cell.lam) else "") + point.short(cell.lam),
-        "run": point.run_of(cell.lam),
+        "lam": ("run " if naming.run_of(cell.lam) else "") + naming.short(cell.lam),
+        "run": naming.run_of(cell.lam),
         "method": cell.method,
         "series": series(cell),
         "options": ", ".join(f"{k}={v}" for k, v in cell.method_options.items()),

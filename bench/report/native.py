@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.record import Record
-from bench.report.runs import grouped, marks
-from bench.report.speed import control, in_order, names, seconds_of, stashes
+from bench.report.runs import grouped
+from bench.report.speed import calibrated_marks, control, in_order, names, seconds_of, stashes
 from bench.report.table import Table, digits
 from bench.stats import Interval, interval
 
@@ -72,6 +72,6 @@ def _row(found: AgainstNative, stale: frozenset[str]) -> dict:
         "native/ours": found.ours.text(3),
         "native/native": found.control.text(3),
         "machine": found.of[0].environment.get("fingerprint", ""),
-        "marks": marks(found.of, stale),
+        "marks": calibrated_marks(found.of, stale),
         "record": digits(r.key for r in found.of),
     }

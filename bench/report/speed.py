@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.point import short
+from bench.naming import short
 from bench.record import Record
 from bench.report.frame import Frame, problem
 from bench.report.runs import marks
@@ -17,7 +17,7 @@ STEPS, PULL_BACKS, BOTH = "floor: steps", "floor: pull-backs", "floor: both"
 
 def table(records: list[Record], stale: frozenset[str] = frozenset()) -> Table:
     """One line a calibration cell: the better of our stashes, native/ours and ours/floor."""
-    rows = [_row(r) | {"marks": marks([r], stale), "record": r.key} for r in records if r.calibration is not None]
+    rows = [_row(r) | {"marks": calibrated_marks([r], stale), "record": r.key} for r in records if r.calibration]
     return Table(
         "speed",
         "Our estimator, the better of its two stashes, beside the native idiom of the framework and the floors, called "
@@ -34,6 +34,12 @@ def in_order(rows: list[dict]) -> Frame:
     """By problem, framework, method, K and, where there is one, seed."""
     order = [c for c in ("problem", "framework", "method", "K", "seed") if rows and c in rows[0]]
     return pd.DataFrame(rows).sort_values(order, ignore_index=True, kind="stable") if rows else pd.DataFrame(rows)
+
+
+def calibrated_marks(records: list[Record], stale: frozenset[str]) -> str:
+    """Stale, or timed under foreign load."""
+    flags = sorted({flag for r in records if r.calibration for flag in r.calibration.flags})
+    return ", ".join(filter(None, [marks(records, stale), *flags]))
 
 
 def seconds_of(r: Record) -> dict[str, np.ndarray]:
