@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -37,6 +38,12 @@ TIMED = ("hypergradient", "calibration")  # they need the machine alone; no othe
 LISTS = ("backend", "device", "dtype", "horizon", "seed", "lam")
 
 
+def _each(options: Mapping[str, Any]) -> list[dict[str, Option]]:
+    """Every choice of one value an option, of those that have a list."""
+    lists = [v if isinstance(v, list) else [v] for v in options.values()]
+    return [dict(zip(options, values)) for values in itertools.product(*lists)]
+
+
 class MethodRow(BaseModel):
     """A method and lists of values for its options."""
 
@@ -44,17 +51,16 @@ class MethodRow(BaseModel):
     name: str
 
     def options(self) -> list[dict[str, Option]]:
-        given = {k: v if isinstance(v, list) else [v] for k, v in (self.model_extra or {}).items()}
-        return [dict(zip(given, values)) for values in itertools.product(*given.values())]
+        return _each(self.model_extra or {})
 
 
 class Grid(_Strict):
     """A product of lists."""
 
     kind: Kind = "hypergradient"
-    settings: dict[str, Option] = Field(default_factory=dict)
+    settings: dict[str, Option | list[Option]] = Field(default_factory=dict)
     task: str
-    task_options: dict[str, Option] = Field(default_factory=dict)
+    task_options: dict[str, Option | list[Option]] = Field(default_factory=dict)
     backend: list[str]
     device: list[str] = Field(default_factory=lambda: ["cpu"])
     dtype: list[str] = Field(default_factory=lambda: ["float32"])
@@ -136,50 +142,77 @@ def expand(name: str, sweep: Sweep) -> Expanded:
     for number, grid in enumerate(sweep.grid):
         where = f"{name}: grid {number + 1}"
         _check_names(where, grid)
-        task = plugins.build(plugins.task_class(grid.task), grid.task_options, f"{where}: task {grid.task}")
-        settings = plugins.build(SETTINGS[grid.kind], grid.settings, f"{where}: kind {grid.kind}")
-        for lam in grid.lam:
-            if wrong := point.check(lam, task.points):
-                raise UserError(f"{where}: lam = {lam!r} is not a point of {grid.task}; {wrong}")
-            if point.is_file(lam) and grid.kind not in point.KINDS:
-                raise UserError(
-                    f"{where}: lam = {lam!r} is not allowed for kind {grid.kind}; it starts at a point of {grid.task}: "
-                    f"{', '.join(task.points)}"
-                )
-        for row in grid.method:
-            cls = plugins.method_class(row.name)
-            for options in row.options():
-                plugins.build(cls, options, f"{where}: method {row.name}")
-                axes = (grid.backend, grid.device, grid.dtype, grid.horizon, grid.seed, grid.lam)
-                for backend, device, dtype, horizon, seed, lam in itertools.product(*axes):
-                    K = options.get("truncation")
-                    if row.name in BOUND_BY_T and isinstance(K, int) and horizon < K:
-                        left_out += 1
-                        continue
-                    try:
-                        cell = Cell(
-                            kind=grid.kind,
-                            settings=grid.settings,
-                            task=grid.task,
-                            task_options=grid.task_options,
-                            method=row.name,
-                            method_options=options,
-                            backend=backend,
-                            device=device,
-                            dtype=cast(Dtype, dtype),
-                            horizon=horizon,
-                            seed=seed,
-                            lam=lam,
-                            timed=grid.timed and grid.kind in TIMED,
-                        )
-                    except ValidationError as error:
-                        raise UserError(f"{where}: {_first(error)}") from error
-                    settings.check(task, cell)
+        for settings, task_options in itertools.product(_each(grid.settings), _each(grid.task_options)):
+            for cell in _cells(grid, _Place(where, settings, task_options)):
+                if cell is None:
+                    left_out += 1
+                else:
                     cells[cell] = None
     return Expanded(name, sweep.title, tuple(cells), left_out)
 
 
+class _Place(NamedTuple):
+    """Where in a sweep cells are made: the words for messages, one choice of settings and one of the task's options."""
+
+    where: str
+    settings: dict[str, Option]
+    task_options: dict[str, Option]
+
+
+def _cells(grid: Grid, at: _Place) -> Iterator[Cell | None]:
+    """None for a cell that is left out because K > T."""
+    where = at.where
+    task = plugins.build(plugins.task_class(grid.task), at.task_options, f"{where}: task {grid.task}")
+    settings = plugins.build(SETTINGS[grid.kind], at.settings, f"{where}: kind {grid.kind}")
+    _check_points(where, grid, task)
+    for row in grid.method:
+        cls = plugins.method_class(row.name)
+        for options in row.options():
+            plugins.build(cls, options, f"{where}: method {row.name}")
+            axes = (grid.backend, grid.device, grid.dtype, grid.horizon, grid.seed, grid.lam)
+            for backend, device, dtype, horizon, seed, lam in itertools.product(*axes):
+                K = options.get("truncation")
+                if row.name in BOUND_BY_T and isinstance(K, int) and horizon < K:
+                    yield None
+                    continue
+                try:
+                    cell = Cell(
+                        kind=grid.kind,
+                        settings=at.settings,
+                        task=grid.task,
+                        task_options=at.task_options,
+                        method=row.name,
+                        method_options=options,
+                        backend=backend,
+                        device=device,
+                        dtype=cast(Dtype, dtype),
+                        horizon=horizon,
+                        seed=seed,
+                        lam=lam,
+                        timed=grid.timed and grid.kind in TIMED,
+                    )
+                except ValidationError as error:
+                    raise UserError(f"{where}: {_first(error)}") from error
+                settings.check(task, cell)
+                yield cell
+
+
+def _check_points(where: str, grid: Grid, task: Any) -> None:
+    for lam in grid.lam:
+        if wrong := point.check(lam, task.points):
+            raise UserError(f"{where}: lam = {lam!r} is not a point of {grid.task}; {wrong}")
+        if point.is_file(lam) and grid.kind not in point.KINDS:
+            raise UserError(
+                f"{where}: lam = {lam!r} is not allowed for kind {grid.kind}; it starts at a point of {grid.task}: "
+                f"{', '.join(task.points)}"
+            )
+
+
 def _check_names(where: str, grid: Grid) -> None:
+    given = {**{name: getattr(grid, name) for name in (*LISTS, "method")}, **grid.settings, **grid.task_options}
+    for name, values in [*given.items(), *(pair for row in grid.method for pair in (row.model_extra or {}).items())]:
+        if values == []:
+            raise UserError(f"{where}: {name} = [] is not allowed; a list has at least one value")
     for backend in grid.backend:
         if backend not in BACKENDS:
             raise UserError(f"{where}: unknown backend {backend!r}; allowed are {', '.join(BACKENDS)}")
