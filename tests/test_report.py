@@ -62,6 +62,37 @@ def test_the_numbers_are_the_records(records, tmp_path):
             assert bias.loc[r.key, "T"] == r.cell.horizon
 
 
+def test_the_first_call_is_beside_the_time_and_holds_what_compiled(records):
+    made = {t.name: t.rows for t in report.tables_of(records)}
+    time = made["time"].set_index("record")
+    assert len(time)
+    for r in records:
+        if r.key in time.index:
+            t = r.result.time
+            assert time.loc[r.key, "first call (s)"] == (t.compile or 0) + t.warmup
+            assert time.loc[r.key, "median (ms)"] == 1e3 * t.median
+
+
+def test_memory_stands_three_ways(records):
+    memory = {t.name: t.rows for t in report.tables_of(records)}["memory"].set_index("record")
+    for r in records:
+        if r.key in memory.index:
+            m, row = r.result.memory, memory.loc[r.key]
+            assert row["plan (KiB)"] == m.plan / 1024
+            assert row["resident (KiB)"] == m.resident / 1024
+            assert row["resident/plan"] == m.resident / m.plan
+
+
+def test_a_method_without_a_formula_is_neither_equal_nor_unequal(records):
+    def without(r):
+        return r.model_copy(update={"result": r.result.model_copy(update={"cost": None})})
+
+    guests = [without(r) if r.result is not None and r.cell.method == "fmd" else r for r in records]
+    counts = {t.name: t.rows for t in report.tables_of(guests)}["counts"]
+    assert set(counts[counts.method == "fmd"].equal) == {None}
+    assert all(equal is True for equal in counts[counts.method != "fmd"].equal)
+
+
 def test_the_same_records_give_the_same_bytes(records, tmp_path):
     files = [
         {p.relative_to(folder): p.read_bytes() for p in report.write(records, folder, "T", frozenset())}

@@ -132,7 +132,7 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
         "high_s": float(np.quantile(time.values, 0.75)) if time else np.nan,
         "calls": len(time.values) if time else 0,
         "iqr_ratio": time.iqr_ratio if time else np.nan,
-        "compile_s": time.compile if time and time.compile is not None else np.nan,
+        "first_call_s": (time.compile or 0.0) + time.warmup if time else np.nan,
         "lane": time.lane if time else "",
         "flags": ", ".join(time.flags) if time else "",
         "law_bytes": _number(memory.law),

@@ -55,7 +55,7 @@ def _summary(records: list[Record], rows: Frame, tables: dict[str, Frame]) -> st
                 f"1e-10{worst}" + (f"; {alone} more have no pair in float64" if alone else "")
             )
         if "counted" in rows:
-            counted = rows[rows.counted.fillna("") != ""]
+            counted = rows[(rows.counted.fillna("") != "") & (rows.by_formula.fillna("") != "")]
             facts.append(
                 f"counts: {int((counted.counted == counted.by_formula).sum())} of {len(counted)} equal the formula"
             )

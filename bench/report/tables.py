@@ -146,7 +146,7 @@ def _time(rows: Frame) -> Table:
             "× floor": timed.median_s / timed.floor_s,
             "IQR/median": timed.iqr_ratio,
             "calls": timed.calls,
-            "compile (s)": timed.compile_s,
+            "first call (s)": timed.first_call_s,
             "machine": timed.machine,
             "marks": _marks(timed),
             "record": timed.record,
@@ -154,7 +154,8 @@ def _time(rows: Frame) -> Table:
     )
     return Table(
         "time",
-        "Wall time of one hypergradient: warm, synchronised, alone on the machine; compilation apart. Times of "
+        "Wall time of one hypergradient: warm, synchronised, alone on the machine; the first call, which compiles what is "
+        "compiled, apart, without the start of the process and what its framework has compiled before. Times of "
         "different machines are not comparable. The floor is T steps and K pull-backs as the calibration cells of the "
         "same store timed them (T steps for cg and fmd). One record a row; median and IQR are over its calls.",
         shown,
@@ -167,10 +168,12 @@ def _counts(rows: Frame) -> Table:
         return Table("counts", "", ok.iloc[:0])
     ok = ok[ok.counted != ""].drop_duplicates(["problem", "method", "options", "T", "framework"])
     shown = ok[["problem", "method", "options", "T", "framework", "counted", "by_formula", "record"]]
-    shown.insert(shown.columns.get_loc("record"), "equal", (ok.counted == ok.by_formula).to_numpy())
+    equal = [row.counted == row.by_formula if row.by_formula else None for row in ok.itertuples()]
+    shown.insert(shown.columns.get_loc("record"), "equal", pd.Series(equal, ok.index, dtype=object))
     return Table(
         "counts",
-        "Oracle calls of one hypergradient, counted by an instrumented backend, and the method's own formula.",
+        "Oracle calls of one hypergradient, counted by an instrumented backend, and the method's own formula, if it has "
+        "one.",
         shown.rename(columns={"by_formula": "by formula"}),
     )
 
