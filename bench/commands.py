@@ -32,6 +32,7 @@ from tasks import data as datasets
 
 NAMED = 20  # records that only one store has
 console = Console(highlight=False, soft_wrap=True)
+NO_RECORDS = "{!r} holds no records; expected a folder that `python -m bench run` has written"
 
 
 class _Group(click.Group):
@@ -225,12 +226,11 @@ def status(folder: Path) -> int:
     records = _records(folder) if expanded is None else _loaded(folder)  # a first cell may still be under way
     _print_statuses(records)
     if expanded is not None:
-        have = {r.key for r in records}
-        missing = [c for c in expanded.cells if c.key not in have]
+        missing = _unrecorded(expanded, records)
         console.print(f"sweep {expanded.name}: {len(expanded.cells)} cells, {len(missing)} missing")
         for run in underway(missing, store.folder / "cache"):
             left = "" if run.left is None else f", about {run.left:.0f} s left"
-            console.print(f"  under way: iteration {run.done} of {run.of}{left}: {run.key}", markup=False)
+            console.print(f"  under way: iteration {run.done} of {run.of}{left}: {run.cell.key}", markup=False)
     stale = [r for r in records if is_stale(r)]
     console.print(f"stale: {len(stale)}" + (" (the next run computes them again), because of" if stale else ""))
     because = Counter(file for r in stale for file in stamp.changed(r.code, r.cell))
@@ -241,6 +241,11 @@ def status(folder: Path) -> int:
     if records:
         _print_account(records)
     return 0
+
+
+def _unrecorded(expanded: Expanded, records: list[Record]) -> list[Cell]:
+    have = {r.key for r in records}
+    return [c for c in expanded.cells if c.key not in have]
 
 
 def _print_account(records: list[Record]) -> None:
@@ -264,14 +269,19 @@ def _machine(record: Record) -> str:
 def report(folder: Path) -> int:
     """Figures, tables and one page from the records of a folder.
 
+    A sweep may still run: training runs under way are drawn as far as they are.
+
     Example: python -m bench report results/runs/quick
     """
     from bench import report as pages
 
-    store, records = Store.existing(folder), _records(folder)
-    expanded = store.sweep()
+    store = Store.existing(folder)
+    expanded, records = store.sweep(), _loaded(folder)
+    running = underway(_unrecorded(expanded, records), store.folder / "cache") if expanded else []
+    if not records and not running:
+        raise UserError(NO_RECORDS.format(str(folder)))
     stale = frozenset(r.key for r in records if is_stale(r))
-    written = pages.write(records, folder, expanded.title if expanded else folder.name, stale)
+    written = pages.write(records, folder, expanded.title if expanded else folder.name, stale, running)
     console.print(f"{len(written)} files from {len(records)} records → {folder / 'report.html'}", markup=False)
     return 0
 
@@ -380,7 +390,7 @@ def _records(folder: Path) -> list[Record]:
     """The records of a folder, which must hold some."""
     records = _loaded(folder)
     if not records:
-        raise UserError(f"{str(folder)!r} holds no records; expected a folder that `python -m bench run` has written")
+        raise UserError(NO_RECORDS.format(str(folder)))
     return records
 
 

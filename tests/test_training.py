@@ -19,9 +19,11 @@ from bench import arrays, baseline, checkpoint, training
 from bench.cell import Cell
 from bench.checkpoint import Checkpoint
 from bench.compare import compare
+from bench.report import live, table
 from bench.runner import Runner
 from bench.stamp import files
 from bench.store import Store
+from bench.underway import Underway
 from tasks import TASKS
 from tasks.quadratic import closed_form, outer_value
 from tests.test_cli import ROOT, call, refused
@@ -456,6 +458,30 @@ def test_a_run_that_is_under_way_is_told(monkeypatch, capsys, tmp_path):
         Runner(store / "cache").compute(cell)
     _, out, _ = call(monkeypatch, capsys, "status", str(store))
     assert f"under way: iteration 12 of 40, about 0 s left: {cell.key}" in out
+    code, out, _ = call(monkeypatch, capsys, "report", str(store))
+    assert code == 0
+    assert (store / "figures" / "under-way.png").exists()
+    page = (store / "report.html").read_text()
+    assert "12 of 40" in page
+    assert cell.key[-table.DIGITS :] in page
+    monkeypatch.setattr(training, "_step", step)
+    assert call(monkeypatch, capsys, "run", str(file), "--out", str(store), "--workers", "1")[0] == 0
+    assert call(monkeypatch, capsys, "report", str(store))[0] == 0
+    assert not (store / "figures" / "under-way.png").exists()
+    assert "under-way" not in (store / "report.html").read_text()
+
+
+def test_what_is_under_way_is_drawn_as_far_as_it_is():
+    cell = Cell(kind="training", task="quadratic", method="krmd", method_options={"truncation": 5}, backend="jax",
+                horizon=10, settings={"iterations": 40, "rate": 0.1})  # fmt: skip
+    y = np.linspace(2.0, 1.0, 12)
+    (picture,) = live.figures([Underway(cell, 12, 40, 1.0, y, y / 7), Underway(cell, 0, 40, None, y[:0], y[:0])])
+    value, norm = picture.figure.axes
+    np.testing.assert_array_equal(value.lines[0].get_ydata(), y)
+    np.testing.assert_array_equal(norm.lines[0].get_ydata(), y / 7)
+    assert value.get_xlim() == norm.get_xlim() == (0, 40)
+    assert "1 more" in picture.caption
+    assert live.figures([]) == []
 
 
 def _baselines(backend: str) -> dict:

@@ -8,6 +8,7 @@ runs       training on real tasks: what a run is, what is compared with what
 training   its tables: runs, the upper rate, baselines, both frameworks' trajectories
 pareto     which K, at what cost, for which loss of accuracy: the first figure
 trained    bias where a run ended beside bias at `init`
+live       training runs under way, as far as they are
 curves     along upper iterations and time, for each K
 interaction  the learned interaction of classes: its worth, its groups, its map
 figures    what a reader looks at
@@ -20,6 +21,7 @@ page       one HTML file that opens from disk without a network
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
@@ -28,6 +30,7 @@ from bench.report import (
     curves,
     figures,
     interaction,
+    live,
     native,
     page,
     pareto,
@@ -41,6 +44,7 @@ from bench.report import (
     training,
 )
 from bench.report.frame import frame, landscapes
+from bench.underway import Underway
 
 
 def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> list[table.Table]:
@@ -73,9 +77,11 @@ def figures_of(records: list[Record]) -> list[figures.Picture]:
     ]
 
 
-def write(records: list[Record], folder: Path, title: str, stale: frozenset[str]) -> list[Path]:
+def write(
+    records: list[Record], folder: Path, title: str, stale: frozenset[str], running: Sequence[Underway] = ()
+) -> list[Path]:
     """Write `figures/`, `tables/` and `report.html` under a folder of records; return the files."""
-    made_tables, made_figures = tables_of(records, stale), figures_of(records)
+    made_tables, made_figures = tables_of(records, stale), [*live.figures(running), *figures_of(records)]
     try:
         files = [*table.write(made_tables, folder / "tables"), *figures.write(made_figures, folder / "figures")]
         html = folder / "report.html"

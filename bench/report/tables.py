@@ -154,8 +154,8 @@ def _time(rows: Frame) -> Table:
     )
     return Table(
         "time",
-        "Wall time of one hypergradient: warm, synchronised, alone on the machine; the first call, which compiles what is "
-        "compiled, apart, without the start of the process and what its framework has compiled before. Times of "
+        "Wall time of one hypergradient: warm, synchronised, alone on the machine. Apart from it the first call, which "
+        "compiles, without the start of the process and what its framework has compiled before. Times of "
         "different machines are not comparable. The floor is T steps and K pull-backs as the calibration cells of the "
         "same store timed them (T steps for cg and fmd). One record a row; median and IQR are over its calls.",
         shown,
@@ -172,8 +172,7 @@ def _counts(rows: Frame) -> Table:
     shown.insert(shown.columns.get_loc("record"), "equal", pd.Series(equal, ok.index, dtype=object))
     return Table(
         "counts",
-        "Oracle calls of one hypergradient, counted by an instrumented backend, and the method's own formula, if it has "
-        "one.",
+        "Oracle calls of one hypergradient, counted by an instrumented backend, and the method's own formula, if any.",
         shown.rename(columns={"by_formula": "by formula"}),
     )
 
