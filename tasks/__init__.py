@@ -12,6 +12,7 @@ from tasks.fewshot import FewShot
 from tasks.hypercleaning import Hypercleaning
 from tasks.hypercleaning_l1 import HypercleaningL1
 from tasks.logistic import Logistic
+from tasks.minibatch_ridge import MinibatchRidge
 from tasks.protocol import Problem, Task, TaskError
 from tasks.quadratic import Quadratic
 from tasks.scalar import Scalar
@@ -27,6 +28,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "scalar": Scalar,
     "logistic": Logistic,
     "doublewell": DoubleWell,
+    "minibatch_ridge": MinibatchRidge,
     "hypercleaning": Hypercleaning,
     "hypercleaning_l1": HypercleaningL1,
     "task_interaction": TaskInteraction,

@@ -257,10 +257,13 @@ def test_bad_options_are_refused():
         ("doublewell", {"depth": 2.0}, "at most 1.6"),
         ("doublewell", {"dimension": 0}, "from 1"),
         ("doublewell", {"rate": 2.0}, "0 < rate < 2"),
+        ("minibatch_ridge", {"batch": 0}, "from 1"),
+        ("minibatch_ridge", {"groups": 7}, "at most features"),
+        ("minibatch_ridge", {"rate": 0.0}, "> 0"),
     ):
         with pytest.raises(TaskError, match=allowed):
             TASKS[key](**bad)
-    for key in ("spectrum", "counterexample", "scalar", "logistic", "doublewell"):
+    for key in ("spectrum", "counterexample", "scalar", "logistic", "doublewell", "minibatch_ridge"):
         with pytest.raises(TaskError, match="allowed are init"):
             TASKS[key]().hparams(0, "nowhere")
 

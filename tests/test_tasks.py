@@ -152,3 +152,24 @@ def test_mnist_biases_at_the_paper_s_sizes(mnist, framework):
         assert record.status == "ok", record.reason
         assert record.result is not None
         assert record.result.exact.relative == pytest.approx(expected, abs=0.02)
+
+
+def test_where_steps_are_minibatches_the_exact_reference_stands_alone():
+    cell = Cell(task="minibatch_ridge", method="krmd", method_options={"truncation": 5}, backend="jax",
+                dtype="float64", horizon=25, timed=False)  # fmt: skip
+    result = Runner().compute(cell).result
+    assert result.exact.relative > 0.1
+    assert (result.implicit.relative, result.implicit.reason) == (None, "the lower level is stochastic")
+
+
+def test_a_context_s_minibatches_are_of_its_seed_and_index():
+    task = TASKS["minibatch_ridge"](examples=50, batch=7)
+    data, xs = task.context(0, 0, 30)
+    again, same = task.context(0, 0, 30)
+    np.testing.assert_array_equal(xs, same)
+    assert xs.shape == (30, 7)
+    assert set(np.unique(xs)) <= set(range(50))
+    for seed, index in ((1, 0), (0, 1)):
+        assert (task.context(seed, index, 30)[1] != xs).any()
+    np.testing.assert_array_equal(data["X"], again["X"])
+    np.testing.assert_array_equal(data["X"], task.context(0, 1, 30)[0]["X"])
