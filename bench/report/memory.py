@@ -46,8 +46,10 @@ def _cells(ok: Frame) -> Table:
     return Table(
         "memory",
         "Memory of one hypergradient three ways: the law (what the method must keep across steps), the framework's "
-        "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages), growth of the resident set. "
-        "A plan also holds the workspace of one step, which the law leaves out. One record a row.",
+        "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages), and how far the process's "
+        "resident set rose in one call that took its memory anew. A plan also holds the workspace of one step, which "
+        "the law leaves out; the resident set also what a framework takes beside arrays, and holes between an "
+        "allocator's blocks. One record a row.",
         shown,
     )
 
@@ -55,8 +57,8 @@ def _cells(ok: Frame) -> Table:
 _SLOPES = (
     "Slopes of memory by least squares, in units of M·itemsize, over K at fixed T and over T at fixed K. The workspace "
     "of a step is in the intercept, so law and plan must agree here: a line is marked where their slopes differ by "
-    "more than 10 % of M·itemsize. Misfit: the largest residual of the plan over its mean. Resident: growth of the "
-    "process's peak, which only the largest cell of a worker moves."
+    "more than 10 % of M·itemsize. Misfit: the largest residual of the plan over its mean. Resident: the slope of what "
+    "one call took from the system, in whole pages and with holes between blocks."
 )
 
 
