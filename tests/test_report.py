@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bench import report
 from bench.cell import Cell
@@ -71,6 +72,20 @@ def test_the_first_call_is_beside_the_time_and_holds_what_compiled(records):
             t = r.result.time
             assert time.loc[r.key, "first call (s)"] == (t.compile or 0) + t.warmup
             assert time.loc[r.key, "median (ms)"] == 1e3 * t.median
+
+
+def test_no_title_is_wider_than_its_figure(records):
+    """However long the problem's options are."""
+    long = {"a_long_option": 123456, "another_long_option": "value", "a_third_one": True}
+    named = [r.model_copy(update={"cell": r.cell.model_copy(update={"task_options": long})}) for r in records]
+    pictures = [p for p in report.figures_of(named) if p.figure.get_suptitle()]
+    assert {p.stem.partition("-")[0] for p in pictures} >= {"bias", "time", "memory"}
+    for p in pictures:
+        canvas = FigureCanvasAgg(p.figure)
+        canvas.draw()
+        box = p.figure._suptitle.get_window_extent(canvas.get_renderer())
+        assert box.x0 >= 0, p.stem
+        assert box.x1 <= p.figure.bbox.width, p.stem
 
 
 def test_memory_stands_three_ways(records):

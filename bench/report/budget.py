@@ -67,7 +67,7 @@ def _figure(rows: Frame, title: str) -> Figure:
     panels[0].set_ylabel("bias ‖h − dF‖ / ‖dF‖ (relative)")
     found = dict(zip(*reversed(panels[0].get_legend_handles_labels())))
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=6, frameon=False)
-    figure.suptitle(title, fontsize=9)
+    style.title(figure, title)
     return figure
 
 

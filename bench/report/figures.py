@@ -117,7 +117,7 @@ def _quality(group: Frame, problem: str, stem: str) -> Iterator[Picture]:
             ax.annotate("exact to rounding", xytext=(0, 3), fontsize=7, color="#666666", **note)
         else:
             ax.axhline(1.0, color="#999999", linewidth=0.8, zorder=0)
-    figure.suptitle(f"{problem}: T = {T}, {_facts(chosen)}", fontsize=9)
+    style.title(figure, f"{problem}: T = {T}, {_facts(chosen)}")
     _legend(figure, chosen, columns=7)
     yield Picture(
         f"bias-{stem}",
@@ -230,7 +230,7 @@ def _cost(group: Frame, problem: str, stem: str, what: str) -> Iterator[Picture]
             ax.set_yscale("log")
             ax.set_ylabel(label)
         lane = f", machine {rows.machine.iloc[0]}" if what == "time" else ""
-        figure.suptitle(f"{problem}: {_facts(at_T)}{lane}", fontsize=9)
+        style.title(figure, f"{problem}: {_facts(at_T)}{lane}")
         _legend(figure, at_T, columns=6 if over_T else 4)
         extra = (
             "Vertical bars are quartiles of the timed calls."

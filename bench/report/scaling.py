@@ -101,6 +101,6 @@ def _picture(axis: str, fixed: str, lines: list) -> Picture:
         ax.set_ylabel(label)
     style.legend(figure, sorted({s for s, _, _ in lines}), sorted({f for _, f, _ in lines}), columns=6)
     machine = lines[0][2].machine.iloc[0]
-    figure.suptitle(f"{fixed}, cpu, machine {machine}" if len(fixed) < 90 else fixed, fontsize=9)
+    style.title(figure, f"{fixed}, cpu, machine {machine}")
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"scaling-{axis}-{fixed}").strip("-").lower()
     return Picture(stem, f"Time and planned memory of one hypergradient against {AXES[axis]}: {fixed}.", figure)

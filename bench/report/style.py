@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -30,6 +31,8 @@ LOOKS: tuple[dict[str, Any], ...] = (
     {"color": "#56B4E9", "marker": "X", "linestyle": (0, (1, 1))},
     {"color": "#777777", "marker": "*", "linestyle": (0, (8, 2, 2, 2))},
 )
+
+PER_INCH = 12.5  # characters of a title
 
 RC: Any = {
     "font.size": 9.0,
@@ -68,6 +71,11 @@ def framework(name: str, colour: str) -> dict[str, Any]:
         "markeredgecolor": colour,
         "linewidth": 1.3,
     }
+
+
+def title(figure: Figure, text: str) -> None:
+    """Above all panels, in as many lines as the figure's width asks for."""
+    figure.suptitle(fill(text, int(PER_INCH * figure.get_figwidth())), fontsize=9)
 
 
 def legend(figure: Figure, series: Iterable[str], frameworks: Iterable[str], columns: int) -> None:
