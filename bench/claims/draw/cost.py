@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.claims.cost import ABOUT, C9, HALF, ITEMSIZE, C15a, Half, halves, large, most_K, result_of
+from bench.claims.cost import ABOUT, C9, HALF, ITEMSIZE, C15a, Half, bytes_per_K, halves, large, most_K, result_of
 from bench.claims.draw.lines import GUIDE, LOOKS, over_K, panels
 from bench.claims.protocol import PAIR
 from bench.claims.query import K_of
@@ -22,7 +22,7 @@ KRMD = "#0072B2"
 def draw_laws(records: list[Record]) -> Picture | None:
     wanted = [r for r in records if C9.wants(r) and result_of(r).time is not None]
     lanes = [(of[0].cell.backend, of) for name in PAIR for of in large([r for r in wanted if r.cell.backend == name])]
-    lanes = [(name, of) for name, of in lanes if len({K_of(r) for r in most_K(of)}) > 2]
+    lanes = [(name, of) for name, of in lanes if bytes_per_K(of) is not None]  # as the law is judged
     if not lanes:
         return None
     size = max(result_of(of[0]).sizes["M"] for _, of in lanes)
