@@ -119,8 +119,9 @@ def read(name: str) -> tuple[str, Sweep]:
 
 
 def _first(error: ValidationError) -> str:
-    """The first complaint of pydantic in one line."""
-    e = error.errors()[0]
+    """The first complaint of pydantic in one line; a misspelt key before the one that is missing for it."""
+    found = error.errors()
+    e = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
     loc = e["loc"]
     if loc == ("grid",) and e["type"] != "extra_forbidden":
         return "a sweep needs at least one [[grid]]"

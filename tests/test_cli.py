@@ -50,6 +50,7 @@ SWEEPS = {
     "no grid": ('title = "t"', "at least one"),
     "empty grid": ('title = "t"\ngrid = []', "at least one"),
     "unknown key": (GOOD + "foo = 3\n", "unknown key 'foo'; allowed are kind, settings, task"),
+    "misspelt key": (GOOD.replace("horizon", "horizn"), "unknown key 'horizn'; allowed are kind, settings, task"),
     "wrong type": (GOOD.replace("10", '"ten"'), "grid 1: horizon = 'ten' is not allowed"),
     "negative T": (GOOD.replace("10", "-1"), "T is a whole number from 1"),
     "unknown backend": (GOOD.replace('"jax"', '"jaxx"'), "'jaxx'; allowed are jax, torch"),
