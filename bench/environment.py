@@ -20,10 +20,11 @@ from typing import Any
 
 PACKAGES = ("numpy", "scipy", "torch", "jax", "jaxlib", "optree", "array-api-compat")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS")
-NOW = ("clock_mhz", "tf32")
-"""Told beside the fingerprint: the clock changes from cell to cell, TF32's setting is each framework's own."""
+NOW = ("clock_mhz", "gpu_clock_mhz", "tf32")
+"""Told beside the fingerprint: the clocks change from cell to cell, TF32's setting is each framework's own."""
 NVIDIA = Path("/proc/driver/nvidia")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+NVML_CLOCK_SM = 1
 USUAL, KEPT = 128 << 10, 1 << 30  # bytes
 
 _allocator = "default"  # of this process
@@ -83,6 +84,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "allocator": _allocator,
         "gpu": _gpu() if on_gpu else None,
         "clock_mhz": _clock(),
+        "gpu_clock_mhz": _gpu_clock() if on_gpu else None,
         "tf32": _tf32() if on_gpu else None,
     }
     return facts | {"fingerprint": fingerprint(facts)}
@@ -134,6 +136,20 @@ def _gpu() -> dict[str, str] | None:
             rows = [line.split(", ") for line in lines if ", " in line]
             models, driver = [row[0] for row in rows] or models, rows[0][1] if rows else driver
     return {"model": ", ".join(sorted(set(models))) or "unknown", "driver": driver} if models or driver else None
+
+
+def _gpu_clock() -> int | None:
+    """MHz of the first GPU's multiprocessors at this moment; None where the driver's library does not tell."""
+    with suppress(OSError, AttributeError):
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        handle, mhz = ctypes.c_void_p(), ctypes.c_uint()
+        told = (
+            nvml.nvmlInit_v2() == 0
+            and nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) == 0
+            and nvml.nvmlDeviceGetClockInfo(handle, NVML_CLOCK_SM, ctypes.byref(mhz)) == 0
+        )
+        return mhz.value if told else None
+    return None
 
 
 def _tf32() -> dict[str, Any]:

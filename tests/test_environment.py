@@ -92,6 +92,29 @@ def test_the_clock_is_the_mean_of_the_cores_in_use(files):
     assert environment._clock() is None
 
 
+class _Driver:
+    """The three functions of NVIDIA's library that tell a clock; `refused` names one that does not."""
+
+    def __init__(self, refused: str = "") -> None:
+        self.refused = refused
+
+    def __getattr__(self, name: str):
+        def function(*args):
+            if name == "nvmlDeviceGetClockInfo":
+                assert args[1] == 1  # multiprocessors
+                args[2]._obj.value = 1980
+            return int(name == self.refused)
+
+        return function
+
+
+@pytest.mark.parametrize(("refused", "mhz"), [("", 1980), ("nvmlInit_v2", None), ("nvmlDeviceGetClockInfo", None)])
+def test_the_gpu_s_clock_is_the_driver_s(monkeypatch, refused, mhz):
+    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: _Driver(refused))
+    assert environment.describe("cuda")["gpu_clock_mhz"] == mhz
+    assert environment.describe("cpu")["gpu_clock_mhz"] is None
+
+
 @pytest.mark.parametrize("kind", ["x86_64 Kernel Module  535.104.05", "Open Kernel Module for x86_64  535.104.05"])
 def test_gpu_from_the_driver_s_files(nvidia, kind):
     _driver(nvidia, kind, "NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3")
