@@ -85,5 +85,7 @@ def peers(session: nox.Session) -> None:
     # Without dependencies, so that nobody replaces torch or jax; what cannot be had becomes a row `unavailable`.
     for peer in (*PEERS, HYPERTORCH):
         session.install("--no-deps", peer, success_codes=[0, 1])
-    session.env["OMP_NUM_THREADS"] = "1"
+    # As in a worker of a sweep, so that both are one machine to a table.
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        session.env[f"{library}_NUM_THREADS"] = "1"
     session.run("python", "tests/perf/peers.py", "--out", "results/peers", *session.posargs)
