@@ -349,11 +349,15 @@ def reached(folder: Path) -> int:
 def compare_stores(a: Path, b: Path, tolerance: float) -> int:
     """Hold the records of folder B against those of A; exit code 1 when a figure, a count or a plan differs.
 
+    Where all of A is of one device and all of B of another, cells are matched whatever their device.
+
     Example: python -m bench compare results/quick results/runs/quick --tolerance 1e-9
     """
     found = compare(_records(a), _records(b), tolerance)
     for d in found.differences:
         console.print(f"DIFFERS  {d.key}  {d.what}: {d.a} | {d.b}", markup=False)
+    if found.devices:
+        console.print("matched whatever the device: A {}, B {}; plans are not compared".format(*found.devices))
     for name, keys in ((a, found.only_a), (b, found.only_b)):
         for key in keys[:NAMED]:
             console.print(f"ONLY IN {name}  {key}", markup=False)

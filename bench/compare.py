@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from bench.record import Record
 from bench.stats import Interval, interval
+
+RELATIVE = (" bias", " cosine", " descent")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     only_a: list[str] = field(default_factory=list)
     only_b: list[str] = field(default_factory=list)
+    devices: tuple[str, str] | None = None
+    """Of the two stores, where they are of one each and these differ: cells are then the same but for their device."""
     times: dict[str, Interval] = field(default_factory=dict)
     """Method and framework, or "calibration", contestant and framework → time in B over time in A, one value a cell."""
 
@@ -40,24 +45,42 @@ class Comparison:
 
 
 def compare(a: Iterable[Record], b: Iterable[Record], tolerance: float = 0.0) -> Comparison:
-    """Hold B against A.  Figures must agree to `tolerance` (relative), counts, plans and statuses exactly."""
-    left, right = {r.key: r for r in a}, {r.key: r for r in b}
-    found = Comparison(only_a=sorted(left.keys() - right.keys()), only_b=sorted(right.keys() - left.keys()))
+    """Hold B against A.  Figures must agree to `tolerance`, counts, plans and statuses exactly.
+
+    The tolerance is relative: to the number, in a list to its largest entry, and for bias, cosine and descent, which
+    are relative to dF already, to 1: what is but rounding in one store is so in the other.  Of a figure that differs in
+    several places the first is named.  Plans of two devices are not of one kind and not compared.
+    """
+    a, b = list(a), list(b)
+    devices = _devices(a, b)
+    left, right = ({_name(r, devices is not None): r for r in store} for store in (a, b))
+    found = Comparison(devices=devices)
+    found.only_a = sorted(left[name].key for name in left.keys() - right.keys())
+    found.only_b = sorted(right[name].key for name in right.keys() - left.keys())
     ratios: dict[str, list[float]] = {}
-    for key in sorted(left.keys() & right.keys()):
-        one, other = _figures(left[key]), _figures(right[key])
-        differing = [
-            Difference(key, what, one.get(what), other.get(what))
-            for what in sorted(one.keys() | other.keys())
-            if not _equal(one.get(what), other.get(what), tolerance)
-        ]
+    for name in sorted(left.keys() & right.keys()):
+        one, other = _figures(left[name]), _figures(right[name])
+        differing = []
+        for what in sorted((one.keys() | other.keys()) - ({"plan"} if devices else set())):
+            scale = 1.0 if what.endswith(RELATIVE) else 0.0
+            places = _differences(what, one.get(what), other.get(what), tolerance, scale)
+            differing += [Difference(right[name].key, *place) for place in itertools.islice(places, 1)]
         found.differences += differing
         found.equal += not differing
-        before, now = _medians(left[key]), _medians(right[key])
+        before, now = _medians(left[name]), _medians(right[name])
         for lane in before.keys() & now.keys():
             ratios.setdefault(lane, []).append(now[lane] / before[lane])
     found.times = {lane: interval(values, np.median) for lane, values in sorted(ratios.items())}
     return found
+
+
+def _name(r: Record, whatever_device: bool) -> str:
+    return r.cell.model_copy(update={"device": "any"}).key if whatever_device else r.key
+
+
+def _devices(a: list[Record], b: list[Record]) -> tuple[str, str] | None:
+    one, other = ({r.cell.device for r in store} for store in (a, b))
+    return (*one, *other) if len(one) == len(other) == 1 and one != other else None
 
 
 def _medians(r: Record) -> dict[str, float]:
@@ -94,9 +117,20 @@ def _figures(r: Record) -> dict[str, Any]:
     return figures
 
 
-def _equal(a: Any, b: Any, tolerance: float) -> bool:
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=tolerance, abs_tol=0.0)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_equal(x, y, tolerance) for x, y in zip(a, b))
-    return bool(a == b)
+def _differences(what: str, a: Any, b: Any, tolerance: float, scale: float = 0.0) -> Iterator[tuple[str, Any, Any]]:
+    """The places where two trees are not the same: the place, and what stands there in each.
+
+    `scale` is what a number's difference is held against where the number itself is less: of a list, its largest entry.
+    """
+    if isinstance(a, dict) and isinstance(b, dict):
+        for name in sorted(a.keys() | b.keys()):
+            yield from _differences(f"{what} {name}", a.get(name), b.get(name), tolerance, scale)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        largest = max([scale, *(abs(x) for x in a if isinstance(x, float) and math.isfinite(x))])
+        for i, (x, y) in enumerate(zip(a, b)):
+            yield from _differences(f"{what}[{i}]", x, y, tolerance, largest)
+    elif isinstance(a, float) and isinstance(b, float):
+        if not math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance * scale):
+            yield what, a, b
+    elif a != b:
+        yield what, a, b

@@ -72,8 +72,8 @@ def certificates(records: list[Record]) -> dict[str, tuple[float | None, str]]:
 
 
 def _estimate(cell: Cell) -> str:
-    """What a certificate is about: the cell whatever its framework, precision, device and clock."""
-    return repr(sorted(cell.model_dump(exclude={"backend", "dtype", "timed", "device"}).items()))
+    """What a certificate is about: the cell whatever its framework, precision and clock."""
+    return repr(sorted(cell.model_dump(exclude={"backend", "dtype", "timed"}).items()))
 
 
 def _difference(pair: Mapping[str, Record]) -> tuple[float | None, str]:
@@ -137,7 +137,7 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
         "flags": ", ".join(time.flags) if time else "",
         "law_bytes": _number(memory.law),
         "plan_bytes": _number(memory.plan),
-        "resident_bytes": _number(memory.resident),
+        "resident_bytes": _number(memory.resident if cell.device == "cpu" else None),  # a GPU's arrays are not in it
         "counted": calls(result.counts),
         "by_formula": calls(result.cost),
         **{f"metric_{name}": v for name, v in result.metrics.items()},

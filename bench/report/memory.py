@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,10 +47,10 @@ def _cells(ok: Frame) -> Table:
     return Table(
         "memory",
         "Memory of one hypergradient three ways: the law (what the method must keep across steps), the framework's "
-        "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages), and how far the process's "
-        "resident set rose in one call that took its memory anew. A plan also holds the workspace of one step, which "
-        "the law leaves out; the resident set also what a framework takes beside arrays, and holes between an "
-        "allocator's blocks. One record a row.",
+        "plan (JAX: temporary bytes of the compiled call; torch: peak of live storages, on a GPU of its allocator), "
+        "and how far the process's resident set rose in one call that took its memory anew; on a GPU, where the arrays "
+        "are not in it, none. A plan also holds the workspace of one step, which the law leaves out; the resident set "
+        "also what a framework takes beside arrays, and holes between an allocator's blocks. One record a row.",
         shown,
     )
 
@@ -71,15 +72,31 @@ def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
                 continue
             unit = part.M.iloc[0] * (8 if part["dtype"].iloc[0] == "float64" else 4)
             line: dict[str, Any] = dict(zip([*held, other], key)) | {"over": axis, "cells": len(part)}
-            x = part[axis].to_numpy(float)
             slopes = {}
             for name, column in WAYS.items():
-                y = part[column].to_numpy(float)
-                slopes[name] = np.polyfit(x, y, 1) if np.isfinite(y).all() else np.full(2, np.nan)
-                line[f"{name} slope (M·itemsize)"] = slopes[name][0] / unit
-            plan = part.plan_bytes.to_numpy(float)
-            line["plan at 0 (KiB)"] = slopes["plan"][1] / 1024
-            line["misfit"] = float(np.abs(plan - np.polyval(slopes["plan"], x)).max() / plan.mean())
-            apart = abs(slopes["plan"][0] - slopes["law"][0]) / unit
-            line["marks"] = "plan and law differ" if apart > OFF else ""
+                found = _line(part[axis], part[column]) if np.isfinite(part[column]).all() else None
+                slopes[name] = np.nan if found is None else float(found.slope / unit)
+                line[f"{name} slope (M·itemsize)"] = slopes[name]
+            plan = _line(part[axis], part.plan_bytes)
+            line["plan at 0 (KiB)"] = float(plan.at_0 / 1024)
+            line["misfit"] = float(plan.misfit / Fraction(part.plan_bytes.mean()))
+            line["marks"] = "plan and law differ" if abs(slopes["plan"] - slopes["law"]) > OFF else ""
             yield line | {"record": digits(part.record)}
+
+
+class _Line(NamedTuple):
+    """y ≈ slope·x + at_0 by least squares; misfit: the largest |residual|."""
+
+    slope: Fraction
+    at_0: Fraction
+    misfit: Fraction
+
+
+def _line(x: Any, y: Any) -> _Line:
+    """Through whole numbers, so that the result is exact: what is flat has the slope 0, whatever library adds it up."""
+    xs, ys = [Fraction(value) for value in x], [Fraction(value) for value in y]
+    middle, level = sum(xs) / len(xs), sum(ys) / len(ys)
+    products, squares = (sum((a - middle) * b for a, b in zip(xs, other)) for other in (ys, xs))
+    slope = Fraction(products) / squares
+    at_0 = level - slope * middle
+    return _Line(slope, at_0, max(abs(b - slope * a - at_0) for a, b in zip(xs, ys)))

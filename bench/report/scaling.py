@@ -100,7 +100,7 @@ def _picture(axis: str, fixed: str, lines: list) -> Picture:
         ax.set_xlabel(AXES[axis])
         ax.set_ylabel(label)
     style.legend(figure, sorted({s for s, _, _ in lines}), sorted({f for _, f, _ in lines}), columns=6)
-    machine = lines[0][2].machine.iloc[0]
-    style.title(figure, f"{fixed}, cpu, machine {machine}")
+    one = lines[0][2].iloc[0]
+    style.title(figure, f"{fixed}, {one.device}, machine {one.machine}")
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"scaling-{axis}-{fixed}").strip("-").lower()
     return Picture(stem, f"Time and planned memory of one hypergradient against {AXES[axis]}: {fixed}.", figure)

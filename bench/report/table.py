@@ -35,7 +35,8 @@ def by_machine(table: Table) -> list[Table]:
     if "machine" not in table.rows or table.rows.machine.nunique() < 2:
         return [table]
     parts = table.rows.groupby("machine", sort=True)
-    return [Table(f"{table.name}-{name}", table.caption, part.reset_index(drop=True)) for name, part in parts]
+    named = {f"{table.name}-{machine.replace(' ', '-')}": part for machine, part in parts}
+    return [Table(name, table.caption, part.reset_index(drop=True)) for name, part in named.items()]
 
 
 def write(made: list[Table], folder: Path) -> list[Path]:

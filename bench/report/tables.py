@@ -100,7 +100,7 @@ def _summaries(rows: Frame) -> Iterator[Table]:
 
 
 def _certificates(rows: Frame) -> Table:
-    keys = ["problem", "lam", "method", "options", "T", "seed"]
+    keys = ["problem", "lam", "method", "options", "T", "device", "seed"]
     pairs = rows[rows["dtype"] == "float64"].groupby(keys, dropna=False).record.agg(digits).rename("record")
     one = rows.drop_duplicates(keys)[[*keys, "certificate", "certified", "uncertified_because"]]
     one = one.rename(columns={"certificate": "relative difference", "uncertified_because": "reason"})
