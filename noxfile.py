@@ -1,4 +1,4 @@
-"""Sessions: bench, tests, lint, types, crosscheck, stress, peers.  Each has its own environment."""
+"""Sessions: bench, tests, tests-gpu-versions, lint, types, crosscheck, stress, perf, peers, each in an environment."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PEERS = ("higher==0.2.1", "torchopt==0.7.3", "graphviz==0.21", "betty-ml==0.1.1"
 HYPERTORCH = "git+https://github.com/prolearner/hypertorch@6241dfafcf37ddaf14e152ba5e5a3aa7165396d3"
 
 
-def _install(session: nox.Session, *extras: str) -> None:
-    session.install("--constraint", "constraints.txt", "--editable", f".[{','.join(extras)}]")
+def _install(session: nox.Session, *extras: str, constraints: str = "constraints.txt") -> None:
+    session.install("--constraint", constraints, "--editable", f".[{','.join(extras)}]")
 
 
 @nox.session
@@ -35,6 +35,13 @@ def bench(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole test suite."""
     _install(session, "all", "dev")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(name="tests-gpu-versions", python="3.12")
+def tests_gpu_versions(session: nox.Session) -> None:
+    """The suite with the versions of the GPU's records, on whatever device is here.  PyTorch with CUDA: 3 GB."""
+    _install(session, "all", "dev", constraints="constraints-gpu.txt")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
