@@ -12,6 +12,7 @@ from bench.store import Store
 from tests.calibrated import calibrated
 from tests.test_cli import call
 from tests.test_mutants import MUTANTS, _load
+from tests.trained import run
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,66 @@ def test_what_only_one_has(records):
     found = compare(records[:3], records[1:])
     assert (found.only_a, found.only_b) == ([records[0].key], [records[3].key])
     assert not found.same
+
+
+def _elsewhere(r, factor=1.0, plan=0):
+    """The same cell on a GPU: ‖h‖ off by `factor`, biases by 1e-15, another plan."""
+    cell, result = r.cell.model_copy(update={"device": "cuda"}), r.result
+    exact = result.exact.model_copy(update={"relative": result.exact.relative + 1e-15})
+    memory = result.memory.model_copy(update={"plan": plan})
+    result = result.model_copy(update={"norm": result.norm * factor, "exact": exact, "memory": memory})
+    return r.model_copy(update={"cell": cell, "key": cell.key, "result": result})
+
+
+def test_cells_of_two_devices_are_matched(records):
+    there = [_elsewhere(r) for r in records]
+    found = compare(records, there, tolerance=1e-9)
+    assert found.devices == ("cpu", "cuda")
+    assert found.same
+    assert found.equal == len(records)
+    assert found.times["krmd jax"].n == 3
+    strict = compare(records, there)
+    assert {d.what for d in strict.differences} == {"exact bias"}
+    wrong = compare(records, [*there[1:], _elsewhere(records[0], factor=1 + 1e-6)], tolerance=1e-9)
+    assert [(d.key, d.what) for d in wrong.differences] == [(there[0].key, "‖h‖")]
+    missing = compare(records, there[1:])
+    assert (missing.only_a, missing.only_b) == ([records[0].key], [])
+
+
+def test_cells_of_one_device_or_of_several_are_not(records):
+    there = [_elsewhere(r) for r in records]
+    assert compare(records, records).devices is None
+    mixed = compare(records, [*records, *there])
+    assert mixed.devices is None
+    assert mixed.only_b == sorted(r.key for r in there)
+    plans = compare(there, [_elsewhere(r, plan=1) for r in records])
+    assert {d.what for d in plans.differences} == {"plan"}
+
+
+def test_the_first_place_of_a_figure_that_differs_is_named():
+    before = run("jax", "hypercleaning", 5)
+    held = {name: list(values) for name, values in before.training.held.items()}
+    name = sorted(held)[0]
+    held[name][1:] = [value * 1.01 for value in held[name][1:]]
+    after = before.model_copy(update={"training": before.training.model_copy(update={"held": held})})
+    (one,) = compare([before], [after], tolerance=1e-6).differences
+    assert one.what == f"training held {name}[1]"
+    assert one.b == pytest.approx(1.01 * one.a)
+    assert compare([before], [after], tolerance=0.02).same
+
+
+def test_a_number_of_a_list_is_held_against_its_largest():
+    before = run("jax", "hypercleaning", 5)
+    name = sorted(before.training.held)[0]
+    values = [1.0, *[1e-12] * (len(before.training.held[name]) - 1)]
+
+    def with_(values):
+        held = {**before.training.held, name: values}
+        return before.model_copy(update={"training": before.training.model_copy(update={"held": held})})
+
+    moved = [1.0, *[2e-12] * (len(values) - 1)]
+    assert compare([with_(values)], [with_(moved)], tolerance=1e-9).same
+    assert not compare([with_(values)], [with_(moved)], tolerance=1e-13).same
 
 
 def _slower(r, factors):

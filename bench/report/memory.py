@@ -74,17 +74,17 @@ def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
             line: dict[str, Any] = dict(zip([*held, other], key)) | {"over": axis, "cells": len(part)}
             slopes = {}
             for name, column in WAYS.items():
-                found = _line(part[axis], part[column]) if np.isfinite(part[column]).all() else None
+                found = fitted(part[axis], part[column]) if np.isfinite(part[column]).all() else None
                 slopes[name] = np.nan if found is None else float(found.slope / unit)
                 line[f"{name} slope (M·itemsize)"] = slopes[name]
-            plan = _line(part[axis], part.plan_bytes)
+            plan = fitted(part[axis], part.plan_bytes)
             line["plan at 0 (KiB)"] = float(plan.at_0 / 1024)
             line["misfit"] = float(plan.misfit / Fraction(part.plan_bytes.mean()))
             line["marks"] = "plan and law differ" if abs(slopes["plan"] - slopes["law"]) > OFF else ""
             yield line | {"record": digits(part.record)}
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """y ≈ slope·x + at_0 by least squares; misfit: the largest |residual|."""
 
     slope: Fraction
@@ -92,11 +92,11 @@ class _Line(NamedTuple):
     misfit: Fraction
 
 
-def _line(x: Any, y: Any) -> _Line:
+def fitted(x: Any, y: Any) -> Line:
     """Through whole numbers, so that the result is exact: what is flat has the slope 0, whatever library adds it up."""
     xs, ys = [Fraction(value) for value in x], [Fraction(value) for value in y]
     middle, level = sum(xs) / len(xs), sum(ys) / len(ys)
     products, squares = (sum((a - middle) * b for a, b in zip(xs, other)) for other in (ys, xs))
     slope = Fraction(products) / squares
     at_0 = level - slope * middle
-    return _Line(slope, at_0, max(abs(b - slope * a - at_0) for a, b in zip(xs, ys)))
+    return Line(slope, at_0, max(abs(b - slope * a - at_0) for a, b in zip(xs, ys)))
