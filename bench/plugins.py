@@ -21,7 +21,7 @@ MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)  # *args and **kwargs n
 
 def method_class(name: str) -> Callable[..., Any]:
     """The class of a method."""
-    cls = _from_file(name) if ":" in name else _named(name, METHODS, "hypergrad_bench.methods", "method")
+    cls = _from_file(name) if ":" in name or name.endswith(".py") else _named(name, METHODS, "hypergrad_bench.methods", "method")
     missing = [what for what in ("__call__", "check", "estimand") if what not in dir(cls)]
     if missing or not isinstance(cls, type):
         raise UserError(
@@ -68,7 +68,7 @@ def _named(name: str, builtin: dict, group: str, what: str) -> Callable[..., Any
 
 
 def _from_file(name: str) -> Callable[..., Any]:
-    path, _, cls = name.rpartition(":")
+    path, _, cls = name.rpartition(":") if ":" in name else (name, "", "")
     file = Path(path)
     if not file.is_file():
         raise UserError(f"--method {name}: there is no file {path!r}; expected FILE.py:CLASS")
@@ -82,7 +82,8 @@ def _from_file(name: str) -> Callable[..., Any]:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise UserError(f"--method {name}: importing {path!r} raised {type(error).__name__}: {error}") from error
-    if not hasattr(module, cls):
+    if not cls or not hasattr(module, cls):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
-        raise UserError(f"--method {name}: {path!r} has no class {cls!r}; it has {', '.join(classes) or 'none'}")
+        wrong = f"{path!r} has no class {cls!r}" if cls else "which class? expected FILE.py:CLASS"
+        raise UserError(f"--method {name}: {wrong}; the file has {', '.join(classes) or 'none'}")
     return getattr(module, cls)

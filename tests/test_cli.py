@@ -99,6 +99,13 @@ def test_bad_method_files(monkeypatch, capsys, tmp_path, name):
     assert says in refused(monkeypatch, capsys, "run", "quick", "--method", f"{file}:A", "--dry-run")
 
 
+def test_a_file_alone_is_asked_for_its_class(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine: pass\nclass Other: pass\n")
+    said = refused(monkeypatch, capsys, "run", "quick", "--method", str(file), "--dry-run")
+    assert f"--method {file}: which class? expected FILE.py:CLASS; the file has Mine, Other" in said
+
+
 COMMANDS = {
     "no sweep": (["run"], "allowed are cleaning"),
     "unknown preset": (["run", "nope"], "unknown preset 'nope'; allowed are"),

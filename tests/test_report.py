@@ -225,6 +225,18 @@ def test_stale_and_uncertified_rows_are_marked(records):
     assert set(alone.uncertified_because) >= {"no float64 record of torch"}
 
 
+@pytest.mark.parametrize(("spread", "mark"), [(0.2, ""), (0.21, "jax: IQR 21 % of the median")])
+def test_a_time_whose_calls_lie_apart_is_marked(records, spread, mark):
+    (timed,) = [r for r in records if r.result and r.result.time and r.cell.method == "rmd" and r.cell.backend == "jax"]
+    time = timed.result.time.model_copy(update={"iqr_ratio": spread, "flags": []})
+    apart = timed.model_copy(update={"result": timed.result.model_copy(update={"time": time})})
+    certified = [r for r in records if r.cell.method == "rmd" and r.cell.dtype == "float64"]
+    made = {t.name: t.rows for t in report.tables_of([apart, *certified])}
+    assert list(made["time"].marks) == [mark]
+    assert set(made["summary-quadratic-init-cpu"].marks) == {mark}
+    assert set(made["bias"].marks) == {""}  # which is of no clock
+
+
 def test_a_certificate_compares_the_frameworks(records):
     found = certificates(records)
     assert len(found) == len(METHODS)

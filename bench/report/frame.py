@@ -11,13 +11,14 @@ import pandas as pd
 
 from bench import naming
 from bench.cell import Cell
-from bench.record import Bias, Record, Sketch
+from bench.record import Bias, Record, Sketch, Time
 
 Frame = Any
 """A pandas DataFrame: its published types do not survive its own indexing."""
 
 BOUND = 1e-10  # relative difference of the frameworks in float64 that a certificate allows
 PAIR = ("torch", "jax")
+SPREAD = 0.2  # interquartile range over median: beyond this a time is marked
 
 
 def frame(records: list[Record], stale: frozenset[str] = frozenset()) -> Frame:
@@ -134,7 +135,7 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
         "iqr_ratio": time.iqr_ratio if time else np.nan,
         "first_call_s": (time.compile or 0.0) + time.warmup if time else np.nan,
         "lane": time.lane if time else "",
-        "flags": ", ".join(time.flags) if time else "",
+        "flags": ", ".join([*time.flags, *_spread(cell, time)]) if time else "",
         "law_bytes": _number(memory.law),
         "plan_bytes": _number(memory.plan),
         "resident_bytes": _number(memory.resident if cell.device == "cpu" else None),  # a GPU's arrays are not in it
@@ -143,6 +144,12 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
         **{f"metric_{name}": v for name, v in result.metrics.items()},
         **{f"stat_{name}": v for name, v in result.stats.items()},
     }
+
+
+def _spread(cell: Cell, time: Time) -> list[str]:
+    """The mark of calls whose times lie far apart."""
+    far = time.iqr_ratio > SPREAD
+    return [f"{cell.backend}: IQR {100 * time.iqr_ratio:.0f} % of the median"] if far else []
 
 
 def _bias(name: str, b: Bias) -> dict[str, Any]:

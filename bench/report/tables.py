@@ -157,7 +157,8 @@ def _time(rows: Frame) -> Table:
         "Wall time of one hypergradient: warm, synchronised, alone on the machine. Apart from it the first call, which "
         "compiles, without the start of the process and what its framework has compiled before. Times of "
         "different machines are not comparable. The floor is T steps and K pull-backs as the calibration cells of the "
-        "same store timed them (T steps for cg and fmd). One record a row; median and IQR are over its calls.",
+        "same store timed them (T steps for cg and fmd), without f and the pull-back of `embed`, which are most of "
+        "few-shot's time. One record a row; median and IQR are over its calls.",
         shown,
     )
 
