@@ -79,8 +79,8 @@ def _name(r: Record, whatever_device: bool) -> str:
 
 
 def _devices(a: list[Record], b: list[Record]) -> tuple[str, str] | None:
-    one, other = ({r.cell.device for r in store} for store in (a, b))
-    return (*one, *other) if len(one) == len(other) == 1 and one != other else None
+    one, other = (sorted({r.cell.device for r in store}) for store in (a, b))
+    return (one[0], other[0]) if len(one) == len(other) == 1 and one != other else None
 
 
 def _medians(r: Record) -> dict[str, float]:

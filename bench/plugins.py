@@ -21,7 +21,8 @@ MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)  # *args and **kwargs n
 
 def method_class(name: str) -> Callable[..., Any]:
     """The class of a method."""
-    cls = _from_file(name) if ":" in name or name.endswith(".py") else _named(name, METHODS, "hypergrad_bench.methods", "method")
+    of_file = ":" in name or name.endswith(".py")
+    cls = _from_file(name) if of_file else _named(name, METHODS, "hypergrad_bench.methods", "method")
     missing = [what for what in ("__call__", "check", "estimand") if what not in dir(cls)]
     if missing or not isinstance(cls, type):
         raise UserError(

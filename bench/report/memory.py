@@ -95,8 +95,9 @@ class Line(NamedTuple):
 def fitted(x: Any, y: Any) -> Line:
     """Through whole numbers, so that the result is exact: what is flat has the slope 0, whatever library adds it up."""
     xs, ys = [Fraction(value) for value in x], [Fraction(value) for value in y]
-    middle, level = sum(xs) / len(xs), sum(ys) / len(ys)
-    products, squares = (sum((a - middle) * b for a, b in zip(xs, other)) for other in (ys, xs))
-    slope = Fraction(products) / squares
-    at_0 = level - slope * middle
+    zero = Fraction(0)
+    middle = sum(xs, zero) / len(xs)
+    products, squares = (sum(((a - middle) * b for a, b in zip(xs, other)), zero) for other in (ys, xs))
+    slope = products / squares
+    at_0 = sum(ys, zero) / len(ys) - slope * middle
     return Line(slope, at_0, max(abs(b - slope * a - at_0) for a, b in zip(xs, ys)))
