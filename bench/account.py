@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ MEASURED = ("timing", "call", "plan", "resident", "counts", "metrics", "kind")
 
 @dataclass(frozen=True)
 class Account:
-    """Seconds.
+    """Seconds, added up by `fsum`: Python's own `sum` rounds in another way from 3.12 on.
 
     measured    in MEASURED, by name
     harness     by name: import, data, reference, "between" (start of a worker, transport, storing), "rest"
@@ -28,8 +29,8 @@ class Account:
     @property
     def share(self) -> float:
         """The harness's part of all seconds."""
-        harness = sum(self.harness.values())
-        return harness / (harness + sum(self.measured.values()) or 1.0)
+        harness = math.fsum(self.harness.values())
+        return harness / (harness + math.fsum(self.measured.values()) or 1.0)
 
 
 def account(records: list[Record]) -> Account:
@@ -40,9 +41,9 @@ def account(records: list[Record]) -> Account:
     for r in records:
         inside = {name: s for name, s in r.overhead.items() if name != "between"}
         parts = {name: s for name, s in r.overhead.items() if name not in MEASURED}
-        parts["rest"] = max(r.seconds - sum(inside.values()), 0.0)
+        parts["rest"] = max(r.seconds - math.fsum(inside.values()), 0.0)
         measured.update({name: s for name, s in inside.items() if name in MEASURED})
         harness.update(parts)
         if all(parts.get(name, 0.0) < 0.05 for name in ("import", "data", "reference")):
-            warm.append(sum(parts.values()))
+            warm.append(math.fsum(parts.values()))
     return Account(dict(measured), dict(harness), statistics.median(warm) if warm else 0.0)

@@ -133,8 +133,11 @@ def _asked(store: Store, whole: Expanded, narrowed: Expanded) -> Expanded:
     before = store.sweep()
     earlier = () if before is None or before.name != whole.name else before.cells
     wanted = {*earlier, *narrowed.cells}
-    others = [c for c in narrowed.cells if c not in whole.cells]  # guests, other devices
-    return replace(narrowed, cells=(*(c for c in whole.cells if c in wanted), *others))
+    devices = sorted({c.device for c in wanted})
+    elsewhere = [c.model_copy(update={"device": d}) for d in devices for c in whole.cells]
+    of_sweep = [c for c in dict.fromkeys((*whole.cells, *elsewhere)) if c in wanted]
+    guests = [c for c in narrowed.cells if c not in of_sweep]
+    return replace(narrowed, cells=(*of_sweep, *guests))
 
 
 def _run(

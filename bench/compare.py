@@ -48,8 +48,8 @@ def compare(a: Iterable[Record], b: Iterable[Record], tolerance: float = 0.0) ->
     """Hold B against A.  Figures must agree to `tolerance`, counts, plans and statuses exactly.
 
     The tolerance is relative: to the number, in a list to its largest entry, and for bias, cosine and descent, which
-    are relative to dF already, to 1: what is but rounding in one store is so in the other.  Of a figure that differs in
-    several places the first is named.  Plans of two devices are not of one kind and not compared.
+    are relative to dF already, to 1.  Of a figure that differs in several places the first is named.  Plans of two
+    devices are not of one kind and not compared.
     """
     a, b = list(a), list(b)
     devices = _devices(a, b)
@@ -126,7 +126,7 @@ def _differences(what: str, a: Any, b: Any, tolerance: float, scale: float = 0.0
         for name in sorted(a.keys() | b.keys()):
             yield from _differences(f"{what} {name}", a.get(name), b.get(name), tolerance, scale)
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        largest = max([scale, *(abs(x) for x in a if isinstance(x, float) and math.isfinite(x))])
+        largest = max([scale, *(abs(x) for x in (*a, *b) if isinstance(x, float))])
         for i, (x, y) in enumerate(zip(a, b)):
             yield from _differences(f"{what}[{i}]", x, y, tolerance, largest)
     elif isinstance(a, float) and isinstance(b, float):

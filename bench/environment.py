@@ -84,7 +84,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "allocator": _allocator,
         "gpu": _gpu() if on_gpu else None,
         "clock_mhz": _clock(),
-        "gpu_clock_mhz": _gpu_clock() if on_gpu else None,
+        "gpu_clock_mhz": _gpu_clock(int(device.partition(":")[2] or 0)) if on_gpu else None,
         "tf32": _tf32() if on_gpu else None,
     }
     return facts | {"fingerprint": fingerprint(facts)}
@@ -138,14 +138,14 @@ def _gpu() -> dict[str, str] | None:
     return {"model": ", ".join(sorted(set(models))) or "unknown", "driver": driver} if models or driver else None
 
 
-def _gpu_clock() -> int | None:
-    """MHz of the first GPU's multiprocessors at this moment; None where the driver's library does not tell."""
+def _gpu_clock(number: int) -> int | None:
+    """MHz of a GPU's multiprocessors at this moment, by the driver's numbering; None where its library does not tell."""
     with suppress(OSError, AttributeError):
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
         handle, mhz = ctypes.c_void_p(), ctypes.c_uint()
         told = (
             nvml.nvmlInit_v2() == 0
-            and nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) == 0
+            and nvml.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)) == 0
             and nvml.nvmlDeviceGetClockInfo(handle, NVML_CLOCK_SM, ctypes.byref(mhz)) == 0
         )
         return mhz.value if told else None

@@ -271,6 +271,9 @@ def test_a_part_of_a_sweep_does_not_forget_the_rest(monkeypatch, capsys, tmp_pat
     assert call(monkeypatch, capsys, "run", str(file), "--out", out)[0] == 0
     assert call(monkeypatch, capsys, "run", str(file), "--only", "horizon=4", "--out", out)[0] == 0
     assert "2 cells, 0 missing" in call(monkeypatch, capsys, "status", out)[1]
+    for horizon in ("4", "5"):
+        call(monkeypatch, capsys, "run", str(file), "--only", f"horizon={horizon}", "--device", "cuda:7", "--out", out)
+    assert "4 cells, 0 missing" in call(monkeypatch, capsys, "status", out)[1]
     file.write_text(file.read_text().replace("[4, 5]", "[4, 6]"))
     assert call(monkeypatch, capsys, "run", str(file), "--only", "horizon=4", "--out", out)[0] == 0
-    assert "1 cells, 0 missing" in call(monkeypatch, capsys, "status", out)[1]  # 5 is of this sweep no more
+    assert "2 cells, 0 missing" in call(monkeypatch, capsys, "status", out)[1]  # 5 is of this sweep no more

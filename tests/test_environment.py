@@ -96,10 +96,12 @@ class _Driver:
     """The three functions of NVIDIA's library that tell a clock; `refused` names one that does not."""
 
     def __init__(self, refused: str = "") -> None:
-        self.refused = refused
+        self.refused, self.number = refused, None
 
     def __getattr__(self, name: str):
         def function(*args):
+            if name == "nvmlDeviceGetHandleByIndex_v2":
+                self.number = args[0]
             if name == "nvmlDeviceGetClockInfo":
                 assert args[1] == 1  # multiprocessors
                 args[2]._obj.value = 1980
@@ -108,11 +110,21 @@ class _Driver:
         return function
 
 
-@pytest.mark.parametrize(("refused", "mhz"), [("", 1980), ("nvmlInit_v2", None), ("nvmlDeviceGetClockInfo", None)])
-def test_the_gpu_s_clock_is_the_driver_s(monkeypatch, refused, mhz):
-    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: _Driver(refused))
-    assert environment.describe("cuda")["gpu_clock_mhz"] == mhz
+@pytest.mark.parametrize("refused", ["", "nvmlInit_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetClockInfo"])
+def test_the_gpu_s_clock_is_the_driver_s(monkeypatch, refused):
+    driver = _Driver(refused)
+    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: driver)
+    assert environment.describe("cuda:1")["gpu_clock_mhz"] == (None if refused else 1980)
+    assert driver.number == (None if refused == "nvmlInit_v2" else 1)
     assert environment.describe("cpu")["gpu_clock_mhz"] is None
+
+
+def test_without_a_driver_there_is_no_clock(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(environment.ctypes, "CDLL", missing)
+    assert environment.describe("cuda")["gpu_clock_mhz"] is None
 
 
 @pytest.mark.parametrize("kind", ["x86_64 Kernel Module  535.104.05", "Open Kernel Module for x86_64  535.104.05"])

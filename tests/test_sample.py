@@ -173,7 +173,7 @@ def test_a_figure_that_differs_is_named():
     other = record.model_copy(deep=True)
     other.sample.exact_error[1] *= 1 + 1e-6
     assert compare([record], [record]).same
-    assert [d.what for d in compare([record], [other], 1e-9).differences] == ["sample exact_error"]
+    assert [d.what for d in compare([record], [other], 1e-9).differences] == ["sample exact_error[1]"]
     assert compare([record], [other], 1e-5).same
 
 

@@ -224,7 +224,7 @@ def test_a_figure_that_differs_is_named():
     other = record.model_copy(deep=True)
     other.training.exact_norm[0][1] *= 1 + 1e-6
     assert compare([record], [record]).same
-    assert [d.what for d in compare([record], [other], 1e-9).differences] == ["training exact_norm"]
+    assert [d.what for d in compare([record], [other], 1e-9).differences] == ["training exact_norm[0][1]"]
     assert compare([record], [other], 1e-5).same
 
 

@@ -79,7 +79,7 @@ def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
                 line[f"{name} slope (M·itemsize)"] = slopes[name]
             plan = fitted(part[axis], part.plan_bytes)
             line["plan at 0 (KiB)"] = float(plan.at_0 / 1024)
-            line["misfit"] = float(plan.misfit / Fraction(part.plan_bytes.mean()))
+            line["misfit"] = float(plan.misfit / Fraction(part.plan_bytes.mean() or 1))
             line["marks"] = "plan and law differ" if abs(slopes["plan"] - slopes["law"]) > OFF else ""
             yield line | {"record": digits(part.record)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ def table(records: list[Record]) -> Table:
 
 def _lines(machine: str, records: list[Record]) -> Iterator[dict[str, Any]]:
     spent = account(records)
-    whole = sum(spent.measured.values()) + sum(spent.harness.values()) or 1.0
+    whole = math.fsum([*spent.measured.values(), *spent.harness.values()]) or 1.0
     for what, parts in (("measured", spent.measured), ("harness", spent.harness)):
         for name, seconds in sorted(parts.items(), key=lambda part: (-part[1], part[0])):
             yield {"what": what, "part": name, "seconds": seconds, "share": seconds / whole, "machine": machine}
