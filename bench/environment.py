@@ -139,7 +139,7 @@ def _gpu() -> dict[str, str] | None:
 
 
 def _gpu_clock(number: int) -> int | None:
-    """MHz of a GPU's multiprocessors at this moment, by the driver's numbering; None where its library does not tell."""
+    """MHz of a GPU's multiprocessors now, by the driver's numbering; None where its library does not tell."""
     with suppress(OSError, AttributeError):
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
         handle, mhz = ctypes.c_void_p(), ctypes.c_uint()
