@@ -480,7 +480,7 @@ def tasks() -> int:
     for name, cls in TASKS.items():
         _print_entry(name, cls)
         # TASKS holds classes under the type of what they are called as
-        console.print(f"    points: {', '.join(cls.points)}", markup=False)  # pyright: ignore[reportFunctionMemberAccess] - as above
+        console.print(f"    points: {', '.join(cls.points)}", markup=False)  # pyright: ignore[reportFunctionMemberAccess] - of a class
     return 0
 
 

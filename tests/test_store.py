@@ -270,7 +270,7 @@ def test_each_failure_is_one_row(tmp_path):
 
 
 def _address_space_of_torch() -> float:
-    """GiB that a process takes which has only imported it: ten times as much with CUDA as without."""
+    """GiB that a process takes which has only imported it: several times as much with CUDA as without."""
     program = "import torch; print(next(line for line in open('/proc/self/status') if line.startswith('VmPeak')))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[1]) / 2**20

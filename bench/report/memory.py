@@ -72,12 +72,11 @@ def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
                 continue
             unit = part.M.iloc[0] * (8 if part["dtype"].iloc[0] == "float64" else 4)
             line: dict[str, Any] = dict(zip([*held, other], key)) | {"over": axis, "cells": len(part)}
-            slopes = {}
-            for name, column in WAYS.items():
-                found = fitted(part[axis], part[column]) if np.isfinite(part[column]).all() else None
-                slopes[name] = np.nan if found is None else float(found.slope / unit)
-                line[f"{name} slope (M·itemsize)"] = slopes[name]
-            plan = fitted(part[axis], part.plan_bytes)
+            known = {name: column for name, column in WAYS.items() if np.isfinite(part[column]).all()}
+            fits = {name: fitted(part[axis], part[column]) for name, column in known.items()}
+            slopes = {name: float(fits[name].slope / unit) if name in fits else np.nan for name in WAYS}
+            line |= {f"{name} slope (M·itemsize)": slope for name, slope in slopes.items()}
+            plan = fits["plan"]
             line["plan at 0 (KiB)"] = float(plan.at_0 / 1024)
             line["misfit"] = float(plan.misfit / Fraction(part.plan_bytes.mean() or 1))
             line["marks"] = "plan and law differ" if abs(slopes["plan"] - slopes["law"]) > OFF else ""

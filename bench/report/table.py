@@ -35,8 +35,8 @@ def by_machine(table: Table) -> list[Table]:
     if "machine" not in table.rows or table.rows.machine.nunique() < 2:
         return [table]
     parts = table.rows.groupby("machine", sort=True)
-    named = {f"{table.name}-{machine.replace(' ', '-')}": part for machine, part in parts}
-    return [Table(name, table.caption, part.reset_index(drop=True)) for name, part in named.items()]
+    named = [(f"{table.name}-{machine.replace(' ', '-')}", part) for machine, part in parts]
+    return [Table(name, table.caption, part.reset_index(drop=True)) for name, part in named]
 
 
 def write(made: list[Table], folder: Path) -> list[Path]:
