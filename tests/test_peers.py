@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_the_table_is_made_from_the_file(result):
     assert text == table(result)
     lines = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
     assert len(lines) == len(result["rows"])
-    for framework, estimator, K, name, ms, ratio, rank, _error, status in lines:
+    for framework, estimator, K, name, ms, ratio, rank, _error, status, _marks in lines:
         assert (ms == ratio == rank == "–") == (status != "ok"), (framework, estimator, K, name)
     ours = [line for line in lines if line[3].startswith(OURS)]
     groups = {(r["framework"], r["estimator"], r["K"]) for r in result["rows"]}
@@ -83,3 +84,8 @@ def test_ours_must_be_right(result):
     liar = Contestant(OURS, "torch", "krmd", "", _wrong)
     with pytest.raises(RuntimeError, match="nothing is timed"):
         measure([liar], TASKS["hypercleaning"](**TINY), 6, [2], 3)
+
+
+def test_the_committed_table_is_that_of_the_committed_file():
+    folder = Path(__file__).parent.parent / "results" / "peers"
+    assert table(json.loads((folder / "peers.json").read_text())) + "\n" == (folder / "peers.md").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -129,9 +130,9 @@ def _peers(peers: Mapping[str, Any] | None) -> Iterator[Row]:
     rows = [] if peers is None else [r for r in peers["rows"] if r["status"] == "ok"]
     for row in (r for r in rows if r["package"]):
         same = [r for r in rows if all(r[k] == row[k] for k in ("framework", "estimator", "K"))]
-        ours = min(np.median(r["seconds"]) for r in same if r["contestant"].startswith("ours"))
+        ours = min((r["seconds"] for r in same if r["contestant"].startswith("ours")), key=np.median)
         label = f"{row['framework']}, {row['contestant']}, {row['estimator']}, K = {row['K']}"
-        ratios[label] = float(np.median(row["seconds"]) / ours)
+        ratios[label] = float(np.median(np.divide(row["seconds"], ours)))  # round by round, as peers.md has it
     least = min(ratios, key=lambda name: ratios[name], default="")
     told = f"{ratios[least]:.2f} ({least}), of {len(ratios)}" if ratios else ""
     yield Row("fastest peer / ours", "≥ 1.0", "≥ 2", told, ratios[least] >= 1 if ratios else None, "peers")
@@ -164,7 +165,7 @@ def _embedded(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
 def _harness(stores: Mapping[str, list[Record]]) -> Iterator[Row]:
     records = stores.get("quick", [])
     spent = account(records)
-    minutes = (sum(spent.measured.values()) + sum(spent.harness.values())) / MINUTES
+    minutes = math.fsum([*spent.measured.values(), *spent.harness.values()]) / MINUTES
     share, warm = FRACTION * spent.share, MILLISECONDS * spent.warm_cell
     for what, least, aim, told, reached in (
         ("quick, on one core", "≤ 8 min on two", "≤ 3 min on two", f"{minutes:.1f} min", minutes <= 8),

@@ -4,7 +4,8 @@
 
 Every answer is held against our hypergradient in float64 before anything is timed: who is further off than TOLERANCE
 is a row with its error and neither time nor rank, who is not installed a row `unavailable`.  A round calls every
-contestant once; ratios are formed round by round.  All get the task's own `inner_loss` and `outer_loss`.  Ours writes
+contestant once, in an order of its own; ratios are formed round by round.  The native idiom enters twice: its distance
+from itself is the measurement's error.  All get the task's own `inner_loss` and `outer_loss`.  Ours writes
 the gradient in Φ by hand, peers differentiate the loss, so two more rows part the two causes: ours with Φ by autodiff,
 and HyperTorch with our Φ.
 """
@@ -31,11 +32,13 @@ import backends
 from backends.hypergradient import METHODS
 from backends.hypergradient.krmd import STASHES
 from bench import environment, stats
+from bench.measure import foreign_load
 from tasks import TASKS
 
 TOLERANCE = 1e-4  # ‖h − ours‖/‖ours‖; float32 leaves about 1e-6 after a hundred steps
 ROUNDS = 10
 OURS = "ours"
+NATIVE = ("native idiom", "native idiom again")
 SMALL = {"dataset": "digits", "train": 100, "validation": 100, "test": 100}
 
 
@@ -230,11 +233,11 @@ def contestants() -> list[Contestant]:
     for framework in ("torch", "jax"):
         ours = partial(Contestant, framework=framework, estimator="krmd", package="")
         made += [ours(f"{OURS}, {stash}", make=partial(_ours, method="krmd", stash=stash)) for stash in STASHES]
-        made += [ours("native idiom", make=partial(_ours, method="native-krmd"))]
+        made += [ours(name, make=partial(_ours, method="native-krmd")) for name in NATIVE]
         made += [ours(f"Φ by autodiff, {stash}", make=partial(_by_autodiff, stash=stash)) for stash in STASHES]
         exact = partial(Contestant, framework=framework, estimator="rmd", package="")
         made += [exact(f"{OURS}, {stash}", make=partial(_ours, method="rmd", stash=stash)) for stash in STASHES]
-        made += [exact("native idiom", make=partial(_ours, method="native-rmd"))]
+        made += [exact(name, make=partial(_ours, method="native-rmd")) for name in NATIVE]
         made += [exact("stand-alone script", make=_standalone)]
     return [
         *made,
@@ -285,7 +288,7 @@ def _race(
     calls, rows = {}, []
     for entry in group:
         row = {"framework": framework, "estimator": estimator, "K": K, "contestant": entry.name}
-        row |= {"package": entry.package, "status": "ok", "reason": "", "error": None, "seconds": []}
+        row |= {"package": entry.package, "status": "ok", "reason": "", "error": None, "seconds": [], "flags": []}
         rows.append(row)
         try:
             call = entry.make(case)
@@ -305,19 +308,25 @@ def _race(
         raise RuntimeError(
             f"{framework}, {estimator}, K = {K}: ours in float32 is not ours in float64; nothing is timed"
         )
+    order = np.random.default_rng(0)
+    began, cpu = time.perf_counter(), time.process_time()
     for _ in range(rounds):
-        for call, row in calls.values():
+        for name in order.permutation(list(calls)):  # in a fixed order each would inherit the caches of the same one
+            call, row = calls[name]
             start = time.perf_counter()
             case.bk.wait(call())
             row["seconds"].append(time.perf_counter() - start)
+    flags = foreign_load(case.bk, time.perf_counter() - began, time.process_time() - cpu)
+    for _, row in calls.values():
+        row["flags"] = flags
     return rows
 
 
 def table(result: dict[str, Any]) -> str:
     """Markdown: a group a framework, estimator and K; ratios to the better of our rows."""
     lines = [
-        "| framework | estimator | K | contestant | median (ms) | peer / ours | rank | error | status |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| framework | estimator | K | contestant | median (ms) | peer / ours | rank | error | status | marks |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple, list[dict]] = {}
     for row in result["rows"]:
@@ -336,7 +345,8 @@ def table(result: dict[str, Any]) -> str:
             else:
                 cells += ["–", "–", "–"]
             error = "–" if r["error"] is None else f"{r['error']:.1e}"
-            lines.append("| " + " | ".join([*cells, error, r["status"]]) + " |")
+            marks = ", ".join(r["flags"]) or "–"
+            lines.append("| " + " | ".join([*cells, error, r["status"], marks]) + " |")
     return "\n".join(lines)
 
 
