@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import argparse
+from pathlib import Path
 
 import nox
 
@@ -25,10 +26,13 @@ def bench(session: nox.Session) -> None:
     _install(session, "all")
     arguments = session.posargs or ["quick"]
     session.run("python", "-m", "bench", "run", *arguments)
-    named = [a for flag, a in itertools.pairwise(arguments) if flag == "--out"]
-    if "--dry-run" not in arguments:
-        stem = arguments[0].removesuffix(".toml").rpartition("/")[2]
-        session.run("python", "-m", "bench", "report", named[0] if named else f"results/runs/{stem}")
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--out")
+    given, rest = options.parse_known_args(arguments)
+    presets = [a for a in rest if a.endswith(".toml") or Path(f"bench/sweeps/{a}.toml").is_file()]
+    folder = given.out or (f"results/runs/{Path(presets[0]).name.removesuffix('.toml')}" if presets else None)
+    if folder and "--dry-run" not in arguments:
+        session.run("python", "-m", "bench", "report", folder)
 
 
 @nox.session
@@ -80,7 +84,7 @@ def types(session: nox.Session) -> None:
 def perf(session: nox.Session) -> None:
     """Times of all estimators and native idioms by pytest-benchmark.  `nox -s perf -- --benchmark-autosave`."""
     _install(session, "all", "dev")
-    session.env["OMP_NUM_THREADS"] = "1"
+    session.env |= {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     session.run("python", "-m", "pytest", "tests/perf", "--benchmark-enable", "--benchmark-only", *session.posargs)
 
 

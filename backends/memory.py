@@ -1,6 +1,6 @@
 """Memory of a call in eager PyTorch: the peak of live storages.
 
-JAX plans its memory when it compiles; on a GPU either framework's allocator counts.
+JAX plans its memory when it compiles, on every device; on a GPU PyTorch's allocator counts.
 """
 
 from __future__ import annotations

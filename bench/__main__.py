@@ -24,8 +24,9 @@ def main() -> None:
             message += f"  (see {error.ctx.command_path} --help)"
         print("error: " + " ".join(message.split()), file=sys.stderr)
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        print("stopped; every finished cell is kept, and the same command goes on from there", file=sys.stderr)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        said = str(stop.__cause__ or stop)  # click puts its own exception in the place of the first
+        print(f"stopped; {said}" if said else "stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -17,14 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import backends
 from backends.hypergradient import METHODS
 from bench import crosscheck as cross
-from bench import golden, naming, rehearsal, stamp
+from bench import environment, golden, naming, rehearsal, stamp
 from bench.account import account
 from bench.cell import Cell
 from bench.compare import compare
 from bench.errors import UserError
 from bench.executor import Executor
 from bench.record import Record
-from bench.store import Store, is_stale, read_cell
+from bench.stats import MANY
+from bench.store import Store, is_stale, read_record
 from bench.sweep import Expanded, expand, narrow, presets, read
 from bench.underway import underway
 from tasks import TASKS
@@ -67,9 +68,13 @@ def cli() -> None:
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="Untimed cells at once; timed ones run alone.",
+    help="Untimed cells at once, at most one a framework and device; timed ones run alone.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each process.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads of each process.  [default: 1; with --cell those of its record]",
+)
 @click.option("--timeout", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds a cell may take.")
 @click.option("--memory-limit", type=click.FloatRange(0.5), metavar="GIB", help="Address space of each process.")
 @click.option("--out", type=Path, help="Folder of the records.  [default: results/runs/<preset>]")
@@ -84,7 +89,7 @@ def run(
     methods: tuple[str, ...],
     cell_file: Path | None,
     workers: int,
-    threads: int,
+    threads: int | None,
     timeout: float,
     memory_limit: float | None,
     out: Path | None,
@@ -99,8 +104,9 @@ def run(
     if cell_file is not None:
         if preset:
             raise UserError("give either a preset or --cell, not both")
-        cell = read_cell(cell_file)
-        expanded = Expanded("cell", f"One cell: {cell.key}", (cell,), 0)
+        again = read_record(cell_file)
+        expanded = Expanded("cell", f"One cell: {again.key}", (again.cell,), 0)
+        threads = threads or environment.threads(again.environment)  # or its times would be of another machine
         fresh = True
     elif preset is None:
         raise UserError(f"which sweep? allowed are {', '.join(presets())}, or a FILE.toml")
@@ -110,22 +116,25 @@ def run(
     expanded = narrow(expanded, list(only), list(backend_names), list(device), list(methods))
     store = Store(out or Path("results/runs") / expanded.name)
     if dry_run:
-        for line in rehearsal.lines(expanded, _missing(expanded, store, False, False)[0]):
+        cells, complaints = _missing(expanded, store, fresh, keep_stale, set_aside=False)
+        for line in [*(f"warning: {c}" for c in complaints), *rehearsal.lines(expanded, cells)]:
             console.print(line, markup=False)
         return 0
     store.create()
     with store.locked():
-        store.write_sweep(_asked(store, whole, expanded))
-        return _run(expanded, store, workers, threads, timeout, memory_limit, fresh, keep_stale)
+        if cell_file is None or store.sweep() is None:  # one cell again leaves a store's sweep as it is
+            store.write_sweep(_asked(store, whole, expanded))
+        return _run(expanded, store, workers, threads or 1, timeout, memory_limit, fresh, keep_stale)
 
 
-def _missing(expanded: Expanded, store: Store, fresh: bool, keep_stale: bool) -> tuple[list[Cell], list[str]]:
+def _missing(
+    expanded: Expanded, store: Store, fresh: bool, keep_stale: bool, set_aside: bool = True
+) -> tuple[list[Cell], list[str]]:
     """The cells to compute, and what the store had to say."""
     if not store.records_folder.is_dir():
         return list(expanded.cells), []
-    records, complaints = store.load()
-    done = {r.key for r in records if r.final and (keep_stale or not is_stale(r))}
-    return [c for c in expanded.cells if fresh or c.key not in done], complaints
+    records, complaints = store.load(set_aside)
+    return _without(expanded, set() if fresh else _done(records, keep_stale)), complaints
 
 
 def _asked(store: Store, whole: Expanded, narrowed: Expanded) -> Expanded:
@@ -137,7 +146,7 @@ def _asked(store: Store, whole: Expanded, narrowed: Expanded) -> Expanded:
     elsewhere = [c.model_copy(update={"device": d}) for d in devices for c in whole.cells]
     of_sweep = [c for c in dict.fromkeys((*whole.cells, *elsewhere)) if c in wanted]
     guests = [c for c in narrowed.cells if c not in of_sweep]
-    return replace(narrowed, cells=(*of_sweep, *guests))
+    return replace(whole, cells=(*of_sweep, *guests))
 
 
 def _run(
@@ -164,16 +173,12 @@ def _run(
     if cells:
         limit = int(memory_limit * 2**30) if memory_limit else None
         began = time.perf_counter()
-        inside = 0.0
-        with Executor(store.folder / "cache", workers, timeout, threads, limit) as executor, _progress() as progress:
-            bar = progress.add_task("cells", total=len(cells), last="")
-            for number, record in enumerate(executor.run(cells), 1):
-                store.write(record)
-                inside += record.seconds
-                progress.update(bar, advance=1, last=f"{record.status:<11} {_label(record.cell)}")
-                if not console.is_terminal and (number % 20 == 0 or record.status != "ok"):
-                    note = f" {record.reason}" if record.reason else ""
-                    console.print(f"[{number}/{len(cells)}] {record.status} {_label(record.cell)}{note}", markup=False)
+        try:
+            with Executor(store.folder / "cache", workers, timeout, threads, limit) as executor:
+                _compute(executor, cells, store)
+        except KeyboardInterrupt:
+            again = "the same command without --fresh or --cell" if fresh else "the same command"
+            raise KeyboardInterrupt(f"every finished cell is kept, and {again} goes on from there") from None
         console.print(f"{len(cells)} cells in {time.perf_counter() - began:.0f} s")
     else:
         console.print("nothing to compute: every cell has its record")
@@ -182,6 +187,18 @@ def _run(
     bad = [r for r in records if r.status in ("error", "timeout", "oom")]
     nothing = all(r.status == "unavailable" for r in records)
     return 1 if bad or nothing or len(records) < len(expanded.cells) else 0
+
+
+def _compute(executor: Executor, cells: list[Cell], store: Store) -> None:
+    """Each record is stored as it is done; a line every so often, or a bar on a terminal."""
+    with _progress() as progress:
+        bar = progress.add_task("cells", total=len(cells), last="")
+        for number, record in enumerate(executor.run(cells), 1):
+            store.write(record)
+            progress.update(bar, advance=1, last=f"{record.status:<11} {_label(record.cell)}")
+            if not console.is_terminal and (number % 20 == 0 or record.status != "ok"):
+                note = f" {record.reason}" if record.reason else ""
+                console.print(f"[{number}/{len(cells)}] {record.status} {_label(record.cell)}{note}", markup=False)
 
 
 def _of_sweep(store: Store, expanded: Expanded) -> list[Record]:
@@ -229,9 +246,9 @@ def status(folder: Path) -> int:
     records = _records(folder) if expanded is None else _loaded(folder)  # a first cell may still be under way
     _print_statuses(records)
     if expanded is not None:
-        missing = _unrecorded(expanded, records)
+        missing = _without(expanded, {r.key for r in records})
         console.print(f"sweep {expanded.name}: {len(expanded.cells)} cells, {len(missing)} missing")
-        for run in underway(missing, store.folder / "cache"):
+        for run in underway(_without(expanded, _done(records)), store.folder / "cache"):
             left = "" if run.left is None else f", about {run.left:.0f} s left"
             console.print(f"  under way: iteration {run.done} of {run.of}{left}: {run.cell.key}", markup=False)
     stale = [r for r in records if is_stale(r)]
@@ -239,16 +256,20 @@ def status(folder: Path) -> int:
     because = Counter(file for r in stale for file in stamp.changed(r.code, r.cell))
     for file, n in because.most_common():
         console.print(f"  {n} × {file} has changed", markup=False)
-    for machine in sorted({_machine(r) for r in records}):
+    for machine in sorted({environment.told(r.environment) for r in records}):
         console.print(f"machine: {machine}", markup=False)
     if records:
         _print_account(records)
     return 0
 
 
-def _unrecorded(expanded: Expanded, records: list[Record]) -> list[Cell]:
-    have = {r.key for r in records}
-    return [c for c in expanded.cells if c.key not in have]
+def _done(records: list[Record], keep_stale: bool = False) -> set[str]:
+    """What the next run does not compute again."""
+    return {r.key for r in records if r.final and (keep_stale or not is_stale(r))}
+
+
+def _without(expanded: Expanded, keys: set[str]) -> list[Cell]:
+    return [c for c in expanded.cells if c.key not in keys]
 
 
 def _print_account(records: list[Record]) -> None:
@@ -257,14 +278,8 @@ def _print_account(records: list[Record]) -> None:
         console.print(f"{title}: {sum(parts.values()):.0f} s")
         for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
             console.print(f"  {name:<10} {seconds:7.1f} s")
-    console.print(
-        f"harness share: {100 * spent.share:.0f} % of all seconds; {1e3 * spent.warm_cell:.0f} ms a warm cell (median)"
-    )
-
-
-def _machine(record: Record) -> str:
-    e = record.environment
-    return f"{e['fingerprint']}  {e['cpu']}, {e['cores']} core(s) used, {e['ram_gib']} GiB, Python {e['python']}"
+    warm = "no warm cell" if spent.warm_cell is None else f"{1e3 * spent.warm_cell:.0f} ms a warm cell (median)"
+    console.print(f"harness share: {100 * spent.share:.0f} % of all seconds; {warm}")
 
 
 @cli.command()
@@ -280,7 +295,7 @@ def report(folder: Path) -> int:
 
     store = Store.existing(folder)
     expanded, records = store.sweep(), _loaded(folder)
-    running = underway(_unrecorded(expanded, records), store.folder / "cache") if expanded else []
+    running = underway(_without(expanded, _done(records)), store.folder / "cache") if expanded else []
     if not records and not running:
         raise UserError(NO_RECORDS.format(str(folder)))
     stale = frozenset(r.key for r in records if is_stale(r))
@@ -339,7 +354,8 @@ def reached(folder: Path) -> int:
     stores = {path.parent.name: _records(path.parent) for path in sorted(folder.glob("*/records"))}
     if not stores:
         raise UserError(f"{str(folder)!r} holds no stores; expected folders such as quick and speed, with records")
-    made = targets.table(stores, targets.read_peers(folder))
+    stale = frozenset(r.key for of in stores.values() for r in of if is_stale(r))
+    made = targets.table(stores, targets.read_peers(folder), stale)
     _write(folder / "targets.md", f"{made.caption}\n\n{table.markdown(made.rows)}\n")
     console.print(f"{len(made.rows)} rows → {folder / 'targets.md'}", markup=False)
     return 0
@@ -368,7 +384,8 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
             console.print(f"ONLY IN {name}  and {len(keys) - NAMED} more", markup=False)
     width = max(map(len, found.times), default=0)
     for lane, ratio in found.times.items():
-        console.print(f"time B/A  {lane:<{width}} {ratio.text()} over {ratio.n} cells", markup=False)
+        shown = "95 %" if ratio.n >= MANY else "from least to most"
+        console.print(f"time B/A  {lane:<{width}} {ratio.text()} ({shown}) over {ratio.n} cells", markup=False)
     cells = len({d.key for d in found.differences})
     console.print(
         f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"

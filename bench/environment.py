@@ -96,6 +96,28 @@ def fingerprint(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def threads(facts: dict[str, Any]) -> int:
+    """How many threads the processes of a description were given."""
+    return int(facts.get("threads", {}).get("OMP_NUM_THREADS") or 1)
+
+
+def told(facts: dict[str, Any]) -> str:
+    """A description in one line: its fingerprint, and what that stands for."""
+    gpu = facts.get("gpu")
+    threads = ", ".join(f"{name}={value}" for name, value in facts.get("threads", {}).items() if value)
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(facts.get("packages", {}).items()))
+    parts = (
+        f"{facts['fingerprint']}: {facts['cpu']}, {facts['cores']} core(s) used, {facts['ram_gib']} GiB",
+        f"{gpu['model']}, driver {gpu['driver']}" if gpu else "",
+        facts.get("system"),
+        f"governor {facts['governor']}" if facts.get("governor") else "",
+        threads,
+        facts.get("allocator"),
+        f"Python {facts['python']}, {packages}",
+    )
+    return "; ".join(part for part in parts if part)
+
+
 def _cpu() -> str:
     for line in _read("/proc/cpuinfo", "").splitlines():
         if line.startswith("model name"):

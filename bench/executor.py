@@ -66,6 +66,7 @@ class Executor:
         self.memory_limit = memory_limit
         self.pools: dict[str, ProcessPool] = {}
         self.free: dict[str, float] = {}  # lane → when it gave its last record
+        self.numbers: dict[str, int] = {}  # lane → that of its core, which the worker after a broken one has again
 
     def __enter__(self) -> Executor:
         return self
@@ -111,19 +112,19 @@ class Executor:
         lane = _lane(cell)
         while True:
             if lane not in self.pools:
-                self.pools[lane] = self._pool()
+                self.pools[lane] = self._pool(self.numbers.setdefault(lane, len(self.numbers)))
             try:
                 return self.pools[lane].schedule(_compute, args=(cell.model_dump_json(),), timeout=self.timeout)
             except RuntimeError:  # a pool that is not active any more; BrokenProcessPool is one, too
                 del self.pools[lane]
 
-    def _pool(self) -> ProcessPool:
+    def _pool(self, number: int) -> ProcessPool:
         return ProcessPool(
             max_workers=1,
             # pebble's annotation is narrower than its documentation
             context=multiprocessing.get_context("spawn"),  # pyright: ignore[reportArgumentType] - pebble's stub wants a wider type
             initializer=_start,
-            initargs=(self.threads, len(self.pools), str(self.cache), self.memory_limit),
+            initargs=(self.threads, number, str(self.cache), self.memory_limit),
         )
 
     def _record(self, cell: Cell, future: Future) -> Record:

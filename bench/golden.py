@@ -1,7 +1,7 @@
 """Golden vectors: small problems with λ, data, xs and every estimator's hypergradient, for any library to check itself.
 
-One `<problem>.npz` a problem: `lam`, `T`, `data_*`, `xs`, `value`, `w_T`, and for each estimate `h_<method>` or
-`h_<method>_K<K>`, in float64.  `xs` has T on its first axis.
+One `<problem>.npz` a problem: `lam` (flat; a tree's parts by name, in order), `T`, `data_*`, `xs`, `value`, `w_T`, and
+for each estimate `h_<method>` or `h_<method>_K<K>`, in float64.  `xs` has T on its first axis.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ PROBLEMS: dict[str, Golden] = {
     "quadratic": Golden({}, "init", 100),
     "hypercleaning": Golden({"dataset": "digits", "train": 40, "validation": 30, "test": 30}, "informed", 25),
     "minibatch_ridge": Golden({}, "init", 25),
+    "task_interaction": Golden({"dataset": "digits", "train_each": 3, "validation_each": 3}, "random", 25),
 }
 """By the task's name."""
 KS = {"krmd": (0, 1, 5, 10, 25), "neumann": (0, 1, 5, 10, 25), "cg": (1, 2, 5)}
@@ -53,9 +54,8 @@ def vectors(problem: str, backend: str) -> dict[str, np.ndarray]:
     options, point, T = PROBLEMS[problem]
     bk, task = backends.load(backend, "float64"), TASKS[problem](**options)
     data, xs = task.context(0, 0, T)
-    lam = task.hparams(0, point)
-    args = tuple(bk.asarray(x) for x in (lam, data, xs))
-    found = {"lam": np.asarray(lam), "T": np.array(T), "xs": np.asarray(xs)}
+    args = tuple(bk.asarray(x) for x in (task.hparams(0, point), data, xs))
+    found = {"lam": flat(bk, args[0]), "T": np.array(T), "xs": np.asarray(xs)}
     found |= {f"data_{k}": np.asarray(v) for k, v in data.items()}
     for key, method in estimates(T, task.stochastic):
         result = bk.compile(partial(method, bk, task.problem(bk)))(*args)

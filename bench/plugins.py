@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib.metadata import entry_points
 from inspect import Parameter, signature
@@ -35,6 +36,16 @@ def method_class(name: str) -> Callable[..., Any]:
 def task_class(name: str) -> Callable[..., Any]:
     """The class of a task."""
     return _named(name, TASKS, "hypergrad_bench.tasks", "task")
+
+
+def installed(group: str, name: str) -> list[Path]:
+    """The file that an entry point's class is from, found without importing it."""
+    found = []
+    for entry in entry_points(group=group, name=name):
+        with suppress(ImportError, ValueError, AttributeError):
+            spec = importlib.util.find_spec(entry.module)
+            found += [Path(spec.origin)] if spec is not None and spec.origin else []
+    return found
 
 
 def options(cls: Any) -> list[str]:

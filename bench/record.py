@@ -18,7 +18,6 @@ from bench.cell import Cell
 
 SCHEMA = 1
 FINAL = ("ok", "diverged", "nonfinite", "unsupported")
-AGAIN = ("unavailable", "timeout", "oom", "error")
 
 Status = Literal["ok", "diverged", "nonfinite", "unsupported", "unavailable", "timeout", "oom", "error"]
 

@@ -12,7 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.errors import UserError
 from bench.record import SCHEMA, Record
+
+GONE = "there is no such file"
 
 
 def text(record: Record) -> str:
@@ -22,11 +25,15 @@ def text(record: Record) -> str:
 
 
 def read(path: Path) -> tuple[Record | None, str]:
-    """The record, or None and why it is none."""
+    """The record, or None and why it is none.  What the system does not let us read may be a good one: an error."""
     try:
         content: Any = json.loads(path.read_text())
         body = content["record"]
-    except (ValueError, KeyError, TypeError, OSError):
+    except FileNotFoundError:
+        return None, GONE
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError):
         return None, "not a whole record"
     if isinstance(body, dict) and body.get("schema_version", 0) > SCHEMA:
         return None, f"written by a newer version (schema {body['schema_version']}, this is {SCHEMA})"

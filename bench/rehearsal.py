@@ -14,10 +14,10 @@ from tasks.data.locate import needed
 
 
 def lines(expanded: Expanded, cells: list[Cell]) -> Iterator[str]:
-    """Of the sweep, and of those cells of it that have no current record."""
+    """Of the sweep, and of those cells of it that would be computed."""
     yield expanded.title
     left_out = f", {expanded.left_out} left out (K > T)" if expanded.left_out else ""
-    yield f"cells       {len(expanded.cells)}{left_out}; {len(cells)} without a current record"
+    yield f"cells       {len(expanded.cells)}{left_out}; {len(cells)} to compute"
     seconds, memory = sum(map(estimate.seconds, cells)), max(map(estimate.memory, cells), default=0)
     yield f"time        about {_duration(seconds)} on one core (estimated from sizes, not measured)"
     yield f"memory      about {memory / 2**20:.0f} MiB at the largest cell, frameworks aside (estimated)"

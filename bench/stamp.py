@@ -13,8 +13,10 @@ from functools import cache
 from pathlib import Path
 
 from backends import BACKENDS
-from bench import point, source
+from backends.hypergradient import METHODS
+from bench import plugins, point, source
 from bench.cell import Cell
+from tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -61,11 +63,19 @@ def files(cell: Cell) -> list[Path]:
     tasks = (cell.task, *_TASKS.get(cell.task, ()))
     paths += [path for name in tasks if (path := ROOT / "tasks" / f"{name}.py").exists()]
     paths += sorted((ROOT / "tasks" / "data").glob("*.py"))
-    if cell.task_options.get("features"):  # the user's own
-        paths.append(Path(str(cell.task_options["features"])))
+    return [path for path in [*paths, *_guests(cell)] if path.exists()]
+
+
+def _guests(cell: Cell) -> list[Path]:
+    """Files of the user's own: features, a method's file, and those of installed methods and tasks."""
+    paths = []
+    if cell.task_options.get("features"):
+        paths.append(Path(str(cell.task_options["features"])).expanduser())
     if ":" in cell.method:
         paths.append(Path(cell.method.rpartition(":")[0]))
-    return [path for path in paths if path.exists()]
+    for group, name, own in (("methods", cell.method, METHODS), ("tasks", cell.task, TASKS)):
+        paths += [] if name in own or ":" in name else plugins.installed(f"hypergrad_bench.{group}", name)
+    return paths
 
 
 def stamp(cell: Cell) -> str:
@@ -91,6 +101,9 @@ def changed(record_code: dict[str, str], cell: Cell) -> list[str]:
     then = {name: digest for name, digest in record_code.items() if name not in ("version", "stamp")}
     if point.is_file(cell.lam) and LAM not in now:  # λ's file is not here: there is nothing to tell a change by
         then.pop(LAM, None)
+    for path in _guests(cell):  # nor by another file of the user's
+        if not path.exists():
+            then.pop(_name(path), None)
     return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
 
 

@@ -2,7 +2,7 @@
 
 DIR/sweep.json            what was asked for: name, title and cells
 DIR/records/<key>.json    one record each, as `bench.recordfile` has it
-DIR/set_aside/            files that were cut, edited or written by a newer version, and why
+DIR/set_aside/            files that were cut, edited or written by a newer version
 DIR/cache/                references, shared by cells
 """
 
@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -60,10 +60,15 @@ class Store:
         with (self.folder / ".lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise UserError(
                     f"another run is working on {str(self.folder)!r}; wait for it, or give another --out"
                 ) from None
+            except OSError as error:
+                raise UserError(
+                    f"{str(self.folder)!r} cannot be locked ({error.strerror or error}): two runs could spoil it; give "
+                    "an --out on a file system with locks"
+                ) from error
             yield
 
     # the sweep
@@ -97,22 +102,25 @@ class Store:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
 
-    def load(self) -> tuple[list[Record], list[str]]:
-        """All good records by key, and one line for every file that was set aside now."""
+    def load(self, set_aside: bool = True) -> tuple[list[Record], list[str]]:
+        """All good records by key, and one line for every bad file, which is moved aside unless one only looks."""
         records, complaints = [], []
         for path in sorted(self.records_folder.glob("*.json")):
             record, reason = recordfile.read(path)
-            if record is None:
-                self._set_aside(path)
-                complaints.append(f"{path.name}: {reason}; set aside")
-            else:
+            if record is not None:
                 records.append(record)
+            elif reason != recordfile.GONE:  # else another reader has just set it aside
+                if set_aside:
+                    self._set_aside(path)
+                complaints.append(f"{path.name}: {reason}; {'set aside' if set_aside else 'a run would set it aside'}")
         return records, complaints
 
     def _set_aside(self, path: Path) -> None:
         folder = self.folder / "set_aside"
         folder.mkdir(exist_ok=True)
-        os.replace(path, folder / path.name)
+        earlier = len(list(folder.glob(f"{path.stem}*")))  # of the same cell: kept
+        with suppress(FileNotFoundError):  # another reader was first
+            os.replace(path, folder / (f"{path.stem}.{earlier}.json" if earlier else path.name))
 
 
 def is_stale(record: Record) -> bool:
@@ -120,11 +128,11 @@ def is_stale(record: Record) -> bool:
     return bool(stamp.changed(record.code, record.cell))
 
 
-def read_cell(path: Path) -> Cell:
-    """The cell of one record file."""
+def read_record(path: Path) -> Record:
+    """One record file whose cell is to be run again."""
     if not path.is_file():
         raise UserError(f"--cell {path}: there is no such record file")
     record, reason = recordfile.read(path)
     if record is None:
         raise UserError(f"--cell {path}: {reason}")
-    return record.cell
+    return record

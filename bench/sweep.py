@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from backends import BACKENDS, DTYPES
-from backends.hypergradient import InvalidOption
 from bench import plugins, point
 from bench.cell import Cell, Dtype, Kind, Option
 from bench.errors import UserError
@@ -263,7 +262,8 @@ def narrow(
         if not held:
             raise UserError(f"{expanded.name}: no cell is left: all {expanded.left_out} have K > T; allowed is K ≤ T")
         raise UserError(f"{expanded.name}: no cell is left; allowed backends are {held}")
-    return Expanded(expanded.name, expanded.title, unique, expanded.left_out)
+    left_out = 0 if only or backends else expanded.left_out  # nobody knows how many of those would have been asked for
+    return Expanded(expanded.name, expanded.title, unique, left_out)
 
 
 def _guest_cells(name: str, cells: list[Cell]) -> list[Cell]:
@@ -275,10 +275,7 @@ def _guest_cells(name: str, cells: list[Cell]) -> list[Cell]:
         if cell.kind != "hypergradient" or (takes_K and (cell.truncation is None or cell.truncation > cell.horizon)):
             continue
         options: dict[str, Option] = {"truncation": cell.truncation} if takes_K else {}
-        try:
-            plugins.build(cls, options, f"method {name}")
-        except InvalidOption as error:
-            raise UserError(str(error)) from error
+        plugins.build(cls, options, f"method {name}")
         made[cell.model_copy(update={"method": name, "method_options": options})] = None
     return list(made)
 
@@ -291,7 +288,7 @@ def _filter(cells: list[Cell], condition: str) -> list[Cell]:
     known = sorted({*fields, *(k for c in cells for k in (*c.method_options, *c.task_options, *c.settings))})
     if key not in known:
         raise UserError(f"--only {condition}: unknown key {key!r}; allowed are {', '.join(known)}")
-    wanted = set(value.split(","))
+    wanted = {_as_json(v) for v in value.split(",")}
     have = {c: _text(c, key) for c in cells}
     missing = wanted - set(have.values())
     if missing:
@@ -305,5 +302,10 @@ def _filter(cells: list[Cell], condition: str) -> list[Cell]:
 def _text(cell: Cell, key: str) -> str | None:
     for holder in (cell.method_options, cell.task_options, cell.settings):
         if key in holder:
-            return str(holder[key])
-    return str(getattr(cell, key)) if key in Cell.model_fields else None
+            return _as_json(str(holder[key]))
+    return _as_json(str(getattr(cell, key))) if key in Cell.model_fields else None
+
+
+def _as_json(value: str) -> str:
+    """A boolean as TOML and JSON write it: tables show Python's."""
+    return value.lower() if value in ("True", "False") else value

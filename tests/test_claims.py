@@ -146,6 +146,15 @@ def good_wrong_end(b):
     return [floors(b, 1)]
 
 
+def _another_neumann_is_right(records):
+    """The first is wrong, and a second of the same K, which linearises once, is not."""
+    wrong = Sketch(exact=True, values=[1.0, 2.5], norm=1.0)
+    broken = each("result", is_("neumann", 5), sketch=wrong)(records)
+    right = [r for r in records if r.cell.method == "neumann" and r.cell.truncation == 5]
+    cells = [r.cell.model_copy(update={"method_options": {"truncation": 5, "linearise": "once"}}) for r in right]
+    return [*broken, *(r.model_copy(update={"cell": c, "key": c.key}) for r, c in zip(right, cells))]
+
+
 def good_series(b):
     made = []
     for K in (1, 5):
@@ -456,6 +465,7 @@ BREAKS = {
             each("result", is_("neumann", 5), sketch=Sketch(exact=True, values=[1.0, 2.0 + 1e-8], norm=1.0)),
             "refuted",
         ),
+        "one of two ways to linearise is off": (_another_neumann_is_right, "refuted"),
         "a rest that is too large": (each("sample", is_(kind="sample"), implicit_error=[0.7]), "refuted"),
         "no Neumann": (lambda rs: [r for r in rs if r.cell.method != "neumann"], "inconclusive"),
     },

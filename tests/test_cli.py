@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as entry
-from bench import estimate
+from bench import estimate, executor, stamp
 from tests import trained
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,6 +156,23 @@ def test_a_good_sweep_can_be_looked_at_first(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_rehearsal_counts_what_the_run_would_compute(monkeypatch, capsys, tmp_path):
+    file, out = tmp_path / "sweep.toml", str(tmp_path / "out")
+    file.write_text(GOOD.replace("horizon = 10", "horizon = [4, 5]\ntimed = false"))
+    assert call(monkeypatch, capsys, "run", str(file), "--out", out)[0] == 0
+    rehearse = ("run", str(file), "--dry-run", "--out", out)
+    assert "2; 0 to compute" in call(monkeypatch, capsys, *rehearse)[1]
+    assert "2; 2 to compute" in call(monkeypatch, capsys, *rehearse, "--fresh")[1]
+
+
+@pytest.mark.parametrize("value", ["false", "False"])
+def test_a_boolean_is_written_as_in_toml_or_as_tables_show_it(monkeypatch, capsys, tmp_path, value):
+    file = tmp_path / "sweep.toml"
+    file.write_text(GOOD.replace("horizon = 10", "horizon = 10\ntimed = [false, true]"))
+    assert "cells       1;" in call(monkeypatch, capsys, "run", str(file), "--dry-run", "--only", f"timed={value}")[1]
+    assert "allowed are false, true" in refused(monkeypatch, capsys, "run", str(file), "--only", "timed=maybe")
+
+
 @pytest.mark.parametrize(("seconds", "says"), [(12.3, "about 12.3 s"), (90, "about 1.5 min"), (7200, "about 2.0 h")])
 def test_a_rehearsal_tells_time_in_a_unit_that_fits(monkeypatch, capsys, tmp_path, seconds, says):
     file = tmp_path / "sweep.toml"
@@ -277,3 +295,66 @@ def test_a_part_of_a_sweep_does_not_forget_the_rest(monkeypatch, capsys, tmp_pat
     file.write_text(file.read_text().replace("[4, 5]", "[4, 6]"))
     assert call(monkeypatch, capsys, "run", str(file), "--only", "horizon=4", "--out", out)[0] == 0
     assert "2 cells, 0 missing" in call(monkeypatch, capsys, "status", out)[1]  # 5 is of this sweep no more
+
+
+def test_one_cell_is_run_again_as_it_was(monkeypatch, capsys, tmp_path):
+    """With the threads of its record; a store that holds the cell keeps its sweep."""
+    file, out, again = tmp_path / "s.toml", tmp_path / "out", tmp_path / "again"
+    file.write_text(GOOD.replace("horizon = 10", "horizon = [4, 5]\ntimed = false"))
+    assert call(monkeypatch, capsys, "run", str(file), "--threads", "2", "--out", str(out))[0] == 0
+    record = str(next((out / "records").glob("*T4*.json")))
+    assert call(monkeypatch, capsys, "run", "--cell", record, "--out", str(again))[0] == 0
+    told = call(monkeypatch, capsys, "compare", str(out), str(again))[1]
+    assert "1 cells equal, 0 differ, 1 only in A, 0 only in B" in told
+    assert "OMP_NUM_THREADS=2" in call(monkeypatch, capsys, "status", str(again))[1].replace("\n", "")
+    assert call(monkeypatch, capsys, "run", "--cell", record, "--threads", "1", "--out", str(out))[0] == 0
+    told = call(monkeypatch, capsys, "status", str(out))[1].replace("\n", "")
+    assert "2 cells, 0 missing" in told
+    assert "OMP_NUM_THREADS=1" in told
+    assert "OMP_NUM_THREADS=2" in told
+
+
+def test_status_says_what_is_stale_where_it_ran_and_what_the_harness_took(monkeypatch, capsys, tmp_path):
+    file, out = tmp_path / "s.toml", str(tmp_path / "out")
+    file.write_text(GOOD.replace("horizon = 10", "horizon = [4, 5]\ntimed = false"))
+    assert call(monkeypatch, capsys, "run", str(file), "--out", out)[0] == 0
+    told = call(monkeypatch, capsys, "status", out)[1]
+    assert "stale: 0\n" in told
+    assert re.search(r"harness share: \d+ % of all seconds; \d+ ms a warm cell \(median\)", told)
+    (machine,) = told.replace("\n", " ").split("machine: ")[1:]
+    assert all(fact in machine for fact in ("core(s) used", "GiB", "OMP_NUM_THREADS=1", "glibc", "Python", "jax"))
+    monkeypatch.setattr(stamp, "contents", lambda cell: {"backends/jax_backend.py": "other"})
+    assert "stale: 2 (the next run computes them again), because of" in call(monkeypatch, capsys, "status", out)[1]
+    assert "2 × backends/jax_backend.py has changed" in call(monkeypatch, capsys, "status", out)[1]
+
+
+def test_who_only_looks_moves_nothing(monkeypatch, capsys, tmp_path):
+    """A rehearsal names a bad file and leaves it; what cannot be read may be good and is left by all."""
+    file, out = tmp_path / "s.toml", tmp_path / "out"
+    file.write_text(GOOD.replace("horizon = 10", "horizon = [4, 5]\ntimed = false"))
+    assert call(monkeypatch, capsys, "run", str(file), "--out", str(out))[0] == 0
+    cut = next((out / "records").glob("*T4*.json"))
+    cut.write_text(cut.read_text()[:-100])
+    code, told, _ = call(monkeypatch, capsys, "run", str(file), "--out", str(out), "--dry-run")
+    assert code == 0
+    assert "not a whole record; a run would set it aside" in told.replace("\n", " ")
+    assert "1 to compute" in told
+    assert cut.exists()
+    cut.unlink()
+    cut.mkdir()
+    assert "cannot be read: Is a directory" in refused(monkeypatch, capsys, "status", str(out))
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "s.toml"
+    file.write_text(GOOD)
+
+    def stop(self, cells):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor.Executor, "run", stop)
+    run = ("run", str(file), "--out", str(tmp_path / "out"))
+    code, _, err = call(monkeypatch, capsys, *run)
+    assert code == 130
+    assert "stopped; every finished cell is kept, and the same command goes on from there" in err
+    assert "the same command without --fresh or --cell goes on" in call(monkeypatch, capsys, *run, "--fresh")[2]

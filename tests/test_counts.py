@@ -127,6 +127,29 @@ def test_krmd_memory_is_flat_in_T(bk):
     assert abs(long - short) <= 0.01 * short
 
 
+@pytest.mark.parametrize(
+    ("method", "fewer", "more", "horizons"),
+    [
+        ("krmd", {"truncation": 20}, {"truncation": 80}, (100, 100)),
+        ("rmd", {}, {}, (100, 200)),
+        ("neumann", {"truncation": 5}, {"truncation": 50}, (100, 100)),
+        ("cg", {"truncation": 5}, {"truncation": 50}, (100, 100)),
+        ("fmd", {"chunk": 1}, {"chunk": 10}, (100, 100)),
+        ("fmd", {"chunk": 10}, {"chunk": 10}, (100, 200)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_the_law_grows_as_the_plan(bk, method, fewer, more, horizons):
+    """The workspace of a step is in the plan and not in the law: their differences are held against each other."""
+    plans, laws = [], []
+    for options, horizon in zip((fewer, more), horizons):
+        made = METHODS[method](**options)
+        plans.append(_plan(bk, made, horizon))
+        laws.append(8 * made.law(Sizes(horizon, M=650, N=20, P=20, lower=20)))
+    grown = laws[1] - laws[0]
+    assert abs(plans[1] - plans[0] - grown) <= 0.1 * max(grown, M_BYTES)
+
+
 def test_rmd_memory_grows_with_T(bk):
     """The other way round, so that the law is not true of anything."""
     short, long = (_plan(bk, METHODS["rmd"](), horizon) for horizon in (100, 200))

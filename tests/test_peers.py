@@ -28,23 +28,42 @@ def _raises(case):
     raise ValueError("first line\nsecond line")
 
 
+def _asserts(case):
+    assert case is None
+
+
+def _tires(case):
+    """Is right once, when it is checked, and fails when it is timed."""
+    from tests.perf.peers import _ours
+
+    call, calls = _ours(case, "krmd"), []
+
+    def once():
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("tired")
+        return call()
+
+    return once
+
+
 def _entered():
     """In JAX, where each costs a compilation, one of ours and the peers."""
     return [e for e in contestants() if e.framework == "torch" or e.package or e.name == f"{OURS}, iterates"]
 
 
+GUESTS = {"absent": _absent, "wrong": _wrong, "raises": _raises, "asserts": _asserts, "tires": _tires}
+
+
 @pytest.fixture(scope="module")
 def result():
-    guests = [
-        Contestant(name, "torch", "krmd", "no-such-peer", make)
-        for name, make in (("absent", _absent), ("wrong", _wrong), ("raises", _raises))
-    ]
+    guests = [Contestant(name, "torch", "krmd", "no-such-peer", make) for name, make in GUESTS.items()]
     return measure([*_entered(), *guests], TASKS["hypercleaning"](**TINY), 6, [2, 6], 3)
 
 
 def test_every_contestant_has_a_row_at_every_K(result):
     seen = [(r["framework"], r["estimator"], r["K"], r["contestant"]) for r in result["rows"]]
-    assert len(seen) == len(set(seen)) == sum(1 if e.estimator == "rmd" else 2 for e in _entered()) + 2 * 3
+    assert len(seen) == len(set(seen)) == sum(1 if e.estimator == "rmd" else 2 for e in _entered()) + 2 * len(GUESTS)
     for r in result["rows"]:
         assert len(r["seconds"]) == (3 if r["status"] == "ok" else 0)
         assert (r["reason"] == "") == (r["status"] == "ok")
@@ -58,13 +77,12 @@ def test_every_contestant_has_a_row_at_every_K(result):
 
 def test_only_the_right_are_timed(result):
     rows = {(r["contestant"], r["K"]): r for r in result["rows"] if r["package"] == "no-such-peer"}
-    assert {name: rows[name, 6]["status"] for name in ("absent", "wrong", "raises")} == {
-        "absent": "unavailable",
-        "wrong": "wrong",
-        "raises": "failed",
-    }
+    statuses = ("unavailable", "wrong", "failed", "failed", "failed")
+    assert {name: rows[name, 6]["status"] for name in GUESTS} == dict(zip(GUESTS, statuses))
     assert rows["wrong", 6]["error"] == pytest.approx(1e-3, rel=1e-2)
     assert rows["raises", 6]["reason"] == "ValueError: first line"
+    assert rows["asserts", 6]["reason"].startswith("AssertionError")
+    assert rows["tires", 6]["reason"] == "RuntimeError: tired"
     assert result["peers"]["no-such-peer"] is None
 
 

@@ -13,8 +13,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bench import report
+from bench.account import account
 from bench.cell import Cell
-from bench.report import budget, figures, memory
+from bench.report import budget, figures, memory, scaling
 from bench.report.frame import certificates, frame
 from bench.report.table import DIGITS
 from bench.runner import Runner
@@ -152,6 +153,16 @@ def test_seconds_add_up(records):
     assert {"timing", "call"} <= set(rows[rows.what == "measured"].part)
 
 
+def test_a_cell_that_failed_is_not_the_harness_s_time(records):
+    good = [r for r in records if r.cell.device == "cpu"]
+    late = good[0].model_copy(update={"status": "timeout", "seconds": 1800.0, "overhead": {"between": 1.0}})
+    alone, beside = account(good), account([*good, late])
+    assert beside.harness == alone.harness
+    assert beside.warm_cell == alone.warm_cell
+    assert beside.measured == alone.measured | {"failed": 1801.0}
+    assert account([late]).warm_cell is None
+
+
 def test_times_of_two_machines_are_in_two_tables(records):
     there = [r.model_copy(update={"environment": {**r.environment, "fingerprint": "elsewhere"}}) for r in records]
     made = {t.name: t.rows for t in report.tables_of([*records, *there])}
@@ -162,6 +173,22 @@ def test_times_of_two_machines_are_in_two_tables(records):
         assert [rows.machine.nunique() for rows in parts] == [1, 1]
     assert sum(name.startswith("summary-quadratic-") for name in made) == 2
     assert all(rows.machine.nunique() < 2 for rows in made.values() if "machine" in rows)
+    for name, rows in made.items():
+        timed = [c for c in rows.columns if re.search(r"\((?:ms|s)\)|s/iteration|seconds|median_s", c)]
+        assert not timed or "machine" in rows or name.startswith("summary-"), (name, timed)
+
+
+def test_another_lane_does_not_inherit_a_certificate(records):
+    compiled = [
+        r.model_copy(update={"cell": cell, "key": cell.key})
+        for r in records
+        if r.cell.backend == "torch" and r.cell.device == "cpu"
+        for cell in [r.cell.model_copy(update={"backend": "torch:compiled"})]
+    ]
+    rows = frame([*(r for r in records if r.cell.device == "cpu"), *compiled])
+    rows = rows[rows.method != "native-rmd"]
+    assert rows[rows.framework != "torch:compiled"].certified.all()
+    assert set(rows[rows.framework == "torch:compiled"].uncertified_because) == {"certificates are of torch and jax"}
 
 
 def _on_a_gpu(r):
@@ -195,6 +222,20 @@ def test_a_device_has_certificates_of_its_own(records):
     assert set(rows[rows.device == "cuda"].uncertified_because) == {"no float64 record of torch"}
     (table,) = [t.rows for t in report.tables_of([*here, *there]) if t.name == "certificates"]
     assert set(table.device) == {"cpu", "cuda"}
+
+
+@pytest.mark.parametrize(("per_K", "mark"), [(1.0, ""), (1.09, ""), (1.11, "plan and law differ")])
+def test_a_law_that_the_plan_does_not_follow_is_marked(records, per_K, mark):
+    """In `memory` by their ratio, in `memory-slopes` by their slopes, which a step's workspace does not move."""
+    one = frame([r for r in records if r.cell.backend == "jax" and r.cell.method == "krmd"]).iloc[:1]
+    rows = pd.concat([one.assign(K=float(K), law_bytes=8.0 * K, M=1) for K in (1000, 2000, 4000)], ignore_index=True)
+    rows = rows.assign(dtype="float64", plan_bytes=per_K * rows.law_bytes)
+    cells, slopes = memory.tables(rows)
+    assert set(cells.rows.marks) == set(slopes.rows.marks) == {mark}
+    cells, slopes = memory.tables(rows.assign(plan_bytes=rows.plan_bytes + 1e6))
+    assert set(cells.rows.marks) == {"plan and law differ"}
+    assert set(slopes.rows.marks) == {mark}
+    assert set(memory.tables(rows.assign(stale=True))[1].rows.marks) == {", ".join(filter(None, [mark, "stale"]))}
 
 
 def test_a_slope_through_whole_numbers_is_exact():
@@ -270,3 +311,15 @@ def test_nothing_is_drawn_twice_over(tmp_path, records):
     report.write(records[:1], tmp_path, "T", frozenset())
     assert not list(Path(tmp_path / "figures").glob("*.png"))
     assert not (tmp_path / "tables" / "toy.csv").exists()
+
+
+def test_the_law_of_calls_counts_what_a_method_calls():
+    assert scaling._work("step: call 100; outer: linearise 1, pull 1; inner: linearise 1, pull 25") == 126
+    assert scaling._work("step: call 95, linearise 5, pull 5; embed: pull 1") == 105
+    assert np.isnan(scaling._work(""))
+
+
+def test_scaling_says_which_of_its_points_are_marked():
+    part = pd.DataFrame({"flags": ["", "foreign load", ""], "stale": [False, False, True]})
+    assert scaling._marks(part) == "1 of 3 times are marked, stale"
+    assert scaling._marks(part.iloc[:1]) == ""

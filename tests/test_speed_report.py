@@ -107,3 +107,35 @@ def test_foreign_load_is_marked():
     records[2].calibration.flags.append("foreign load")
     assert list(native.table(records).rows.marks) == ["foreign load"]
     assert list(speed.table(records).rows.marks) == ["", "", "foreign load"]
+
+
+def test_each_stash_stands_beside_the_native_idiom_and_its_own_floor():
+    (row,) = speed.table([calibrated(0, 1.25)]).rows.to_dict("records")
+    assert row["native/ours"] == row["native/residuals"] == "1.25 [1.25, 1.25]"
+    assert row["native/iterates"] == "0.83 [0.83, 0.83]"
+    assert row["iterates/floor"] == "1.26 [1.26, 1.26]"  # 1.5/1.25 over .9 + .05
+    assert row["residuals/floor"] == "0.84 [0.84, 0.84]"  # 1/1.25 over .95·.9 + .1
+    record = calibrated(0, 1.0, method="cg")
+    renamed = {"krmd residuals": "cg", "native-krmd": "native-cg", "native-krmd again": "native-cg again"}
+    seconds = {renamed.get(name, name): s for name, s in record.calibration.seconds.items() if "iterates" not in name}
+    record.calibration.seconds = seconds | {"floor: steps": [s / 1.5 for s in seconds["cg"]]}
+    (row,) = speed.table([record]).rows.to_dict("records")
+    assert row["ours/floor"] == "1.50 [1.50, 1.50]"
+    assert row["iterates/floor"] == row["native/iterates"] == ""
+
+
+def test_the_compiled_lane_has_no_single_step():
+    (row,) = speed.table([calibrated(0, 1.0, backend="torch:compiled")]).rows.to_dict("records")
+    assert np.isnan(row["one step (ms)"])
+
+
+def test_a_target_is_not_reached_by_rounding():
+    """1.154 is shown as 1.15 and is more than 1.15."""
+    records = [calibrated(0, 1.5 / (0.95 * 1.154))]
+    rows = targets.table({"speed": records}).rows.set_index("what")
+    (what,) = [name for name in rows.index if name.startswith("JAX") and name.endswith("iterates")]
+    assert rows.measured[what] == "1.15 to 1.15 over K"
+    assert rows.reached[what] == "no"
+    assert rows.marks[what] == ""
+    marked = targets.table({"speed": records}, None, frozenset(r.key for r in records)).rows.set_index("what")
+    assert marked.marks[what] == "stale"

@@ -125,3 +125,39 @@ def test_a_file_is_named_with_what_changed(tmp_path):
     guest.write_text(edited("r**2", "r**3"))
     assert stamp.changed(made_by, cell) == ["mine.py"]
     stamp._content.cache_clear()
+
+
+def test_features_in_the_home_folder_are_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    features = tmp_path / "mine.npz"
+    features.write_bytes(b"one")
+    options = {"features": "~/mine.npz"}
+    cell = Cell(task="task_interaction", task_options=options, method="rmd", backend="jax", horizon=5)
+    made_by = stamp.code(cell)
+    stamp._content.cache_clear()
+    features.write_bytes(b"another")
+    assert stamp.changed(made_by, cell) == ["mine.npz"]
+    stamp._content.cache_clear()
+
+
+def test_a_file_of_the_user_s_that_is_elsewhere_tells_no_change(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(BEFORE)
+    cell = Cell(task="quadratic", method="mine.py:Circle", backend="jax", horizon=5)
+    monkeypatch.chdir(tmp_path)
+    made_by = stamp.code(cell)
+    assert "mine.py" in made_by
+    monkeypatch.chdir(ROOT)
+    assert stamp.changed(made_by, cell) == []
+
+
+def test_an_installed_method_s_file_is_code(tmp_path, monkeypatch):
+    """Found by its entry point, and not imported."""
+    (tmp_path / "a_package_of_mine.py").write_text("raise ImportError")
+    (tmp_path / "a_package-1.dist-info").mkdir()
+    (tmp_path / "a_package-1.dist-info" / "METADATA").write_text("Name: a-package\nVersion: 1\n")
+    entry = "[hypergrad_bench.methods]\nmine = a_package_of_mine:Mine\n"
+    (tmp_path / "a_package-1.dist-info" / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cell = Cell(task="quadratic", method="mine", backend="jax", horizon=5)
+    assert "a_package_of_mine.py" in stamp.contents(cell)
+    assert "a_package_of_mine.py" not in stamp.contents(cell.model_copy(update={"method": "rmd"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,14 @@ def _reached(names: list[str], wanted: int | None) -> bool:
     return sum("-torch-" in name for name in names if not name.startswith("training")) == 12
 
 
+def _workers(process: subprocess.Popen) -> list[str]:
+    """Process numbers of a harness's workers."""
+    with contextlib.suppress(OSError):  # either may end while we look
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return [c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return []
+
+
 @pytest.mark.parametrize("number", range(int(os.environ.get("HYPERGRAD_BENCH_KILLS", "5"))))
 def test_kill_9_loses_nothing(finished, tmp_path, number):
     """At a random moment, the harness and a worker in turn; every fifth time a training is under way.
@@ -129,10 +139,12 @@ def test_kill_9_loses_nothing(finished, tmp_path, number):
         process.kill()
         process.wait()
     else:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        workers = [c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+        while not (workers := _workers(process)) and process.poll() is None:
+            time.sleep(0.01)  # none has started yet
         if workers:
             os.kill(int(dice.choice(workers)), signal.SIGKILL)
+        else:
+            assert len(_contents(tmp_path)) == CELLS, "ended before a worker could be killed, and before the sweep"
         process.wait(timeout=120)
     survivors = _contents(tmp_path)
     assert len(survivors) >= wanted
@@ -241,6 +253,12 @@ class LargeTensor(_Guest):
         torch.empty(3 << 30, dtype=torch.uint8)
 
 @dataclass(frozen=True)
+class LargeInJax(_Guest):
+    def fail(self):
+        import jax
+        jax.numpy.zeros(3 << 30, "uint8").block_until_ready()
+
+@dataclass(frozen=True)
 class Fine(_Guest):
     def fail(self): pass
 """
@@ -269,9 +287,39 @@ def test_each_failure_is_one_row(tmp_path):
         assert "\n" not in records[name].reason
 
 
-def _address_space_of_torch() -> float:
-    """GiB that a process takes which has only imported it: several times as much with CUDA as without."""
-    program = "import torch; print(next(line for line in open('/proc/self/status') if line.startswith('VmPeak')))"
+class _Watched(Executor):
+    """Notes which cells are under way whenever one begins."""
+
+    def __enter__(self):
+        self.under_way, self.begun = [], []
+        return self
+
+    def _submit(self, cell):
+        self.under_way.append(cell)
+        self.begun.append(list(self.under_way))
+        done = Future()
+        done.set_result("")
+        return done
+
+    def _received(self, cell, submitted, future):
+        self.under_way.remove(cell)
+        return cell
+
+
+def test_timed_cells_run_alone(tmp_path):
+    """Whatever `workers` says; untimed ones side by side."""
+    plain = {"task": "quadratic", "method": "rmd", "dtype": "float64"}
+    lanes = [(b, t, T) for b in ("jax", "torch") for t in (True, False) for T in (4, 5)]
+    cells = [Cell(**plain, backend=b, timed=t, horizon=T) for b, t, T in lanes]
+    with _Watched(tmp_path, workers=2, timeout=1, threads=1) as executor:
+        assert sorted(executor.run(cells), key=cells.index) == cells
+    assert [len(together) for together in executor.begun if together[-1].timed] == [1] * 4
+    assert max(len(together) for together in executor.begun) == 2
+
+
+def _address_space(packages: str) -> float:
+    """GiB that a process takes which has only imported them: several times as much with CUDA as without."""
+    program = f"import {packages}; print(next(line for line in open('/proc/self/status') if line.startswith('VmPeak')))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[1]) / 2**20
 
@@ -286,7 +334,7 @@ def test_memory_beyond_the_limit_is_a_row(monkeypatch, capsys, tmp_path, limited
     grid = f'[[grid]]\ntask = "quadratic"\nbackend = "torch"\nhorizon = 5\ntimed = false\nmethod = [{methods}]\n'
     file.write_text('title = "t"\n' + grid)
     arguments = ["run", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]
-    limit = ["--memory-limit", f"{_address_space_of_torch() + 2:.1f}"] if limited else []
+    limit = ["--memory-limit", f"{_address_space('torch') + 2:.1f}"] if limited else []
     code, out, _ = call(monkeypatch, capsys, *arguments, *limit)
     found = {r.cell.method.rpartition(":")[2]: r for r in Store(tmp_path / "out").load()[0]}
     statuses = {name: found[name].status for name in names}
@@ -297,6 +345,18 @@ def test_memory_beyond_the_limit_is_a_row(monkeypatch, capsys, tmp_path, limited
     assert "Unable to allocate 3.00 GiB" in found["LargeArray"].reason
     assert "can't allocate memory: you tried to allocate 3221225472 bytes" in found["LargeTensor"].reason
     assert all("\n" not in r.reason for r in found.values())
+
+
+def test_what_jax_cannot_have_is_out_of_memory(tmp_path):
+    guest = tmp_path / "guest.py"
+    guest.write_text(GUEST)
+    plain = {"task": "quadratic", "backend": "jax", "horizon": 5, "timed": False}
+    cells = [Cell(method=f"{guest}:{name}", **plain) for name in ("LargeInJax", "Fine")]
+    limit = int((_address_space("jax, jaxlib") + 2) * 2**30)
+    with Executor(tmp_path / "cache", workers=1, timeout=60, threads=1, memory_limit=limit) as executor:
+        large, fine = executor.run(cells)
+    assert (large.status, fine.status) == ("oom", "ok"), (large.reason, fine.reason)
+    assert "3221225472" in large.reason
 
 
 def test_a_missing_framework_is_a_row(monkeypatch):

@@ -31,17 +31,17 @@ def result_of(r: Record) -> Result:
     return r.result
 
 
-def differences(records: list[Record]) -> dict[str, tuple[float, Record, Record]]:
+def differences(records: list[Record]) -> list[tuple[float, Record, Record]]:
     """K-RMD against Neumann, (relative difference, theirs), of every problem and K that has both."""
-    found = {}
+    found = []
     exact = [r for r in records if r.result is not None and r.result.sketch.exact]
-    for key, of in grouped(exact, lambda r: (problem(r.cell), r.cell.lam, K_of(r))).items():
+    for _, of in grouped(exact, lambda r: (problem(r.cell), r.cell.lam, K_of(r))).items():
         mine, other = ([r for r in of if r.cell.method == m] for m in SERIES)
         for a in mine:
             for b in other:
                 x, y = (np.array(result_of(r).sketch.values) for r in (a, b))
                 apart = float(np.linalg.norm(x - y) / np.linalg.norm(y)) if y.any() else np.inf
-                found[f"{key} {a.key}"] = apart, a, b
+                found.append((apart, a, b))
     return found
 
 
@@ -58,17 +58,15 @@ def _series(records: list[Record]) -> Finding:
     found, samples = differences(records), [r for r in records if r.sample is not None]
     if not found:
         return Finding("inconclusive", "no pair of K-RMD and Neumann at w* with its whole vector", None, keys(records))
-    values = [d for d, _, _ in found.values()]
+    values = [d for d, _, _ in found]
     worst = max(values)
-    used = keys({r.key: r for _, a, b in found.values() for r in (a, b, *samples)}.values())
+    used = keys({r.key: r for _, a, b in found for r in (a, b, *samples)}.values())
     statistic = Statistic(
         "largest relative difference", worst, interval(values, np.median), "problem and K; its median"
     )
     rests = np.concatenate([rest(r) for r in samples]) if samples else np.zeros(0)
     tail = f"; rest of the series at most {rests.max():.3f} of its bound (1−γα)^K" if len(rests) else ""
-    told = (
-        f"{len(values)} pairs, K = {listed(sorted({K_of(a) for _, a, _ in found.values()}))}, differ by ≤ {worst:.1e}"
-    )
+    told = f"{len(values)} pairs, K = {listed(sorted({K_of(a) for _, a, _ in found}))}, differ by ≤ {worst:.1e}"
     good = worst <= SAME and (not len(rests) or rests.max() <= 1 + 1e-9)
     return Finding("reproduced" if good else "refuted", told + tail, statistic, used)
 

@@ -201,15 +201,15 @@ def _cleaning(records: list[Record]) -> Finding:
     told = f"{_at(worst.family)}, {n} seeds: K = {listed(Ks)} against K = T, farthest {worst.words}"
     apart = [c for c in small if c.outcome in ("worse", "better")]
     if apart:
-        told += f"; not close: {'; '.join(f'{c.words} ({c.outcome})' for c in apart)}"
+        told += f"; not close: {_by_family([(c, f'{c.words} ({c.outcome})') for c in apart])}"
         return Finding("refuted", told, _farthest(apart).statistic, used)
     loss = [c for c in first if c.metric.sign < 0]
-    told += "; " + "; ".join(c.words for c in first)
+    told += "; " + _by_family([(c, c.words) for c in first])
     if any(c.gain[0] >= 0 for c in loss):
         return Finding("refuted", f"{told}: K = 1 is not worse", worst.statistic, used)
     unsure = [c for c in small if c.outcome != "comparable"]
     if unsure:
-        reason = f"{told}; not shown to be close: {'; '.join(c.words for c in unsure)}"
+        reason = f"{told}; not shown to be close: {_by_family([(c, c.words) for c in unsure])}"
         return Finding("inconclusive", reason, worst.statistic, used)
     if not loss or not all(c.gain[1] < 0 for c in loss):
         return Finding("inconclusive", f"{told}: K = 1 is not shown to be worse", worst.statistic, used)
@@ -226,7 +226,7 @@ def _as_accurate(task: str) -> Callable[[list[Record]], Finding]:
             return nothing
         found = [c for c in every if c.difference.decided]
         timed = [(c, times(c.family, c.line)) for c in found]
-        told = _by_family([(c, f" (time {_ratio(t)})") for c, t in timed])
+        told = _by_family([(c, f"{_briefly(c)} (time {_ratio(t)})") for c, t in timed])
         told = f"held-out accuracy against K = T, {max(c.difference.n for c in found)} seeds: {told}"
         worst, used = min(found, key=lambda c: c.difference.middle), _used(found)
         if any(c.outcome == "worse" for c in found):
@@ -242,13 +242,15 @@ def _as_accurate(task: str) -> Callable[[list[Record]], Finding]:
 
 
 def _by_family(found: list[tuple[Compared, str]]) -> str:
-    """`problem: K = 1 -0.10 [-0.31, +0.12], K = 5 …; problem: …`, each with what is said beside it."""
+    """`problem: K = 1 -0.10 [-0.31, +0.12], K = 5 …; problem: …`: what is said of each, its problem once."""
     names = dict.fromkeys(c.family.name for c, _ in found)
-    lines = {
-        name: [f"{c.line.label(c.family.T)} {shown(c.difference)}{more}" for c, more in found if c.family.name == name]
-        for name in names
-    }
+    lines = {name: [said for c, said in found if c.family.name == name] for name in names}
     return "; ".join(f"{name}: {', '.join(of)}" for name, of in lines.items())
+
+
+def _briefly(c: Compared) -> str:
+    """`K = 1 -0.10 [-0.31, +0.12]`, where the metric is named once for all."""
+    return f"{c.line.label(c.family.T)} {shown(c.difference)}"
 
 
 def _ratio(t: Interval | None) -> str:
@@ -310,7 +312,7 @@ def _often(records: list[Record]) -> Finding:
     close, worse = (sum(c.outcome == o for c in found) for o in ("comparable", "worse"))
     decided = {c.family.name.partition(" ")[0] for c in found}
     told = f"{close} of {n} (problem, K ≤ T/{QUARTER}) comparable, {worse} worse, on {listed(sorted(decided))}: "
-    told += _by_family([(c, "") for c in found])
+    told += _by_family([(c, _briefly(c)) for c in found])
     statistic = Statistic("share of (problem, few K) comparable to the exact hypergradient", close / n)
     if len(decided) < PROBLEMS:
         lacks = listed(t for t in TASKS if t not in decided)

@@ -59,7 +59,7 @@ def tables_of(records: list[Record], stale: frozenset[str] = frozenset()) -> lis
         interaction.table(records, stale),
         trained.table(rows, records),
         *scaling.tables(rows),
-        *tables.every(rows, landscapes(records)),
+        *tables.every(rows, landscapes(records, stale)),
         spent.table(records),
     ]
     return [part for t in made if not t.rows.empty for part in table.by_machine(t)]

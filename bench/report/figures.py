@@ -61,7 +61,9 @@ def _per_problem(rows: Frame) -> Iterator[Picture]:
     ok = rows[rows.status == "ok"]
     for (problem, lam), group in ok.groupby(["problem", "lam"], sort=True):
         stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{problem}-{lam}").strip("-")
-        yield from _quality(group, f"{problem}, λ = {lam}", stem)
+        for device, lane in group.groupby("device", sort=True):
+            named = stem if group.device.nunique() == 1 else f"{stem}-{device}".replace(":", "-")
+            yield from _quality(lane, f"{problem}, λ = {lam}", named)
         for (machine, device), lane in group[group.median_s.notna()].groupby(["machine", "device"], sort=True):
             yield from _cost(lane, f"{problem}, λ = {lam}", f"{stem}-{device}-{machine}".replace(":", "-"), "time")
         for device, lane in group[group.plan_bytes.notna()].groupby("device", sort=True):

@@ -45,21 +45,25 @@ def _lane(r: Record) -> tuple:
 
 
 def _floor(r: Record, floors: Mapping[tuple, tuple[float, float]]) -> float:
-    """T·step + K·vjp; no vjp of Φ in cg and fmd."""
-    if _lane(r) not in floors:
+    """T·step + K·vjp; no vjp of Φ in cg and fmd.  A method of somebody else's has none."""
+    T, K = r.cell.horizon, r.cell.truncation
+    pull_backs = {"rmd": T, "krmd": K, "neumann": K, "cg": 0, "fmd": 0}.get(r.cell.method.removeprefix("native-"))
+    if _lane(r) not in floors or pull_backs is None:
         return np.nan
     step, vjp = floors[_lane(r)]
-    K = {"cg": 0, "fmd": 0}.get(r.cell.method.removeprefix("native-"), r.cell.truncation)
-    return r.cell.horizon * step + (r.cell.horizon if K is None else K) * vjp
+    return T * step + pull_backs * vjp
 
 
-def landscapes(records: list[Record]) -> Frame:
+def landscapes(records: list[Record], stale: frozenset[str] = frozenset()) -> Frame:
     """One row for every toy landscape: K, angle, norm ratio, bias."""
     rows = []
     for r in records:
         if r.landscape is not None:
             figures = r.landscape.model_dump(exclude={"axis", "value", "angle_deg", "norm_ratio"})
-            rows.append({"K": r.cell.truncation, "framework": r.cell.backend, **figures, "record": r.key})
+            marks = "stale" if r.key in stale else ""
+            rows.append(
+                {"K": r.cell.truncation, "framework": r.cell.backend, **figures, "marks": marks, "record": r.key}
+            )
     return pd.DataFrame(rows).sort_values(["K", "framework"], ignore_index=True) if rows else pd.DataFrame(rows)
 
 
@@ -70,6 +74,15 @@ def certificates(records: list[Record]) -> dict[str, tuple[float | None, str]]:
         if r.cell.kind == "hypergradient" and r.cell.dtype == "float64" and r.cell.backend in PAIR:
             twins.setdefault(_estimate(r.cell), {})[r.cell.backend] = r
     return {key: _difference(pair) for key, pair in twins.items()}
+
+
+def agreement(rows: Frame) -> tuple[int, int, int, float]:
+    """Of the estimates in `frame`'s rows: how many the frameworks agree on, how many both have in float64, how many
+    they do not; the largest difference of those that agree, NaN where none does."""
+    one = rows.drop_duplicates(["problem", "lam", "method", "options", "T", "device", "seed"])
+    one = one[one.framework.isin(PAIR)]
+    agree, both = one[one.certified], int(one.certificate.notna().sum())
+    return len(agree), both, len(one) - both, float(agree.certificate.max())
 
 
 def _estimate(cell: Cell) -> str:
@@ -93,7 +106,9 @@ def _difference(pair: Mapping[str, Record]) -> tuple[float | None, str]:
 
 def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bool) -> dict[str, Any]:
     cell, result = r.cell, r.result
-    difference, reason = certified.get(_estimate(cell), (None, "no float64 records"))
+    difference, reason = None, f"certificates are of {' and '.join(PAIR)}"
+    if cell.backend in PAIR:  # another lane's numbers are its own
+        difference, reason = certified.get(_estimate(cell), (None, "no float64 records"))
     row: dict[str, Any] = {
         "problem": problem(cell),
         "lam": ("run " if naming.run_of(cell.lam) else "") + naming.short(cell.lam),

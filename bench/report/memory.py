@@ -39,7 +39,7 @@ def _cells(ok: Frame) -> Table:
             "plan/law": ok.plan_bytes / ok.law_bytes,
             "resident (KiB)": ok.resident_bytes / 1024,
             "resident/plan": ok.resident_bytes / ok.plan_bytes,
-            "marks": ["plan and law differ" if abs(e) > OFF else "" for e in excess],
+            "marks": [_marks(abs(e) > OFF, stale) for e, stale in zip(excess, ok.stale)],
             "machine": ok.machine,
             "record": ok.record,
         }
@@ -55,11 +55,15 @@ def _cells(ok: Frame) -> Table:
     )
 
 
+def _marks(differ: bool, stale: bool) -> str:
+    return ", ".join((["plan and law differ"] if differ else []) + (["stale"] if stale else []))
+
+
 _SLOPES = (
     "Slopes of memory by least squares, in units of M·itemsize, over K at fixed T and over T at fixed K. The workspace "
     "of a step is in the intercept, so law and plan must agree here: a line is marked where their slopes differ by "
     "more than 10 % of M·itemsize. Misfit: the largest residual of the plan over its mean. Resident: the slope of what "
-    "one call took from the system, in whole pages and with holes between blocks."
+    "one call took from the system, in whole pages and with holes between blocks. One fit a row: a point is a record."
 )
 
 
@@ -79,7 +83,7 @@ def _slopes(ok: Frame) -> Iterator[dict[str, Any]]:
             plan = fits["plan"]
             line["plan at 0 (KiB)"] = float(plan.at_0 / 1024)
             line["misfit"] = float(plan.misfit / Fraction(part.plan_bytes.mean() or 1))
-            line["marks"] = "plan and law differ" if abs(slopes["plan"] - slopes["law"]) > OFF else ""
+            line["marks"] = _marks(abs(slopes["plan"] - slopes["law"]) > OFF, part.stale.any())
             yield line | {"record": digits(part.record)}
 
 

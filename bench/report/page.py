@@ -10,12 +10,14 @@ from pathlib import Path
 from string import Template
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+from bench import environment
 from bench.record import Record
 from bench.report import style
 from bench.report.figures import Picture
-from bench.report.frame import Frame
+from bench.report.frame import Frame, agreement
 from bench.report.table import Table, readable
 
 _PAGE = Template((Path(__file__).parent / "page.html").read_text())
@@ -42,16 +44,13 @@ def _summary(records: list[Record], rows: Frame, tables: dict[str, Frame]) -> st
     counts = ", ".join(f"{n} {status}" for status, n in sorted(Counter(r.status for r in records).items()))
     facts = [f"{len(records)} records: {counts}"]
     if not rows.empty:
-        one = rows.drop_duplicates(["problem", "lam", "method", "options", "T", "seed"])
-        with_value = one[one.certificate.notna()]
-        agree = int(one.certified.sum())
-        worst = f", worst of those {with_value[with_value.certified].certificate.max():.1e}" if agree else ""
-        alone = len(one) - len(with_value)
-        if with_value.empty:
+        agree, both, alone, apart = agreement(rows)
+        worst = f", worst of those {apart:.1e}" if agree else ""
+        if not both:
             facts.append(f"certificates: none; {alone} estimates have no pair in float64")
         else:
             facts.append(
-                f"certificates: {agree} of {len(with_value)} estimates agree between PyTorch and JAX in float64 to "
+                f"certificates: {agree} of {both} estimates agree between PyTorch and JAX in float64 to "
                 f"1e-10{worst}" + (f"; {alone} more have no pair in float64" if alone else "")
             )
         if "counted" in rows:
@@ -68,8 +67,9 @@ def _summary(records: list[Record], rows: Frame, tables: dict[str, Frame]) -> st
 def _trained(tables: dict[str, Frame]) -> list[str]:
     """Of training on real tasks."""
     facts = []
-    if "training-cells" in tables:
-        cells = tables["training-cells"]
+    parts = [rows for name, rows in tables.items() if name.startswith("training-cells")]  # one a machine
+    if parts:
+        cells = pd.concat(parts)
         kinds = cells[cells.status == "ok"].kind.value_counts()
         facts.append(f"{kinds.get('training', 0)} runs on real tasks, {kinds.get('baseline', 0)} baselines")
         if stale := int(cells.stale.sum()):
@@ -82,15 +82,7 @@ def _trained(tables: dict[str, Frame]) -> list[str]:
 
 
 def _machines(records: list[Record]) -> str:
-    seen = {}
-    for r in records:
-        e = r.environment
-        packages = ", ".join(f"{n} {v}" for n, v in sorted(e.get("packages", {}).items()))
-        seen[e["fingerprint"]] = (
-            f"{e['fingerprint']}: {e['cpu']}, {e['cores']} core(s) used, {e['ram_gib']} GiB, Python {e['python']}, "
-            f"{packages}"
-        )
-    return "".join(f"<li>{escape(text)}</li>" for _, text in sorted(seen.items()))
+    return "".join(f"<li>{escape(text)}</li>" for text in sorted({environment.told(r.environment) for r in records}))
 
 
 def inline(p: Picture) -> str:

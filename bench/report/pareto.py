@@ -101,6 +101,7 @@ def _rows(family: Family, records: list[Record], stale: frozenset[str]) -> Itera
             "timed": "" if np.isnan(p.seconds) else "alone" if alone else "along runs",
             "memory (MiB)": p.memory / 2**20,
             "memory by": "" if np.isnan(p.memory) else "plan" if plan else "law",
+            "machine": _machine(family, records).partition(" ")[0],
             "marks": runs.marks(every, stale),
             "record": digits(r.key for r in every),
         }
@@ -284,9 +285,14 @@ def _title(family: Family, records: list[Record]) -> str:
     settings = sorted({runs.pair_of(r.cell) for r in family.records})
     upper = settings[0] if len(settings) == 1 else f"{len(settings)} upper rates"
     plural = "" if ns == [1] else "s"
-    timed_alone = runs.one_machine(_timed(family, records)) if enough(family, timed(family, records)) else []
-    machine = runs.machine(timed_alone[0]) if timed_alone else most_timed(family)
-    return f"{family.name}\nT = {family.T}, {family.dtype}, {upper}, {seeds} seed{plural}, times of {machine}"
+    where = f"times of {_machine(family, records)}"
+    return f"{family.name}\nT = {family.T}, {family.dtype}, {upper}, {seeds} seed{plural}, {where}"
+
+
+def _machine(family: Family, records: list[Record]) -> str:
+    """Fingerprint and device that a family's times are of."""
+    alone = runs.one_machine(_timed(family, records)) if enough(family, timed(family, records)) else []
+    return runs.machine(alone[0]) if alone else most_timed(family)
 
 
 def _panel(

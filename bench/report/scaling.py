@@ -19,7 +19,8 @@ from bench.report.table import Table, digits
 FACTOR, VALUES = 30, 6  # an axis must span this much, at this many values
 AXES = {"T": "T (lower steps)", "K": "K (pull-backs of Φ)", "M": "M (entries of w)", "N": "N (entries of λ)"}
 AXES["train"] = "training examples in a step"
-COLUMNS = {"calls": "step_work", "time": "median_s", "law": "law_bytes", "plan": "plan_bytes"}
+SIZES = ("M", "train")  # change what a call costs, and not how many there are
+COLUMNS = {"calls": "work", "time": "median_s", "law": "law_bytes", "plan": "plan_bytes"}
 WHAT = {"time": ("median_s", 1e3, "median wall time (ms)"), "plan": ("plan_bytes", 1 / 2**20, "planned memory (MiB)")}
 
 
@@ -27,27 +28,37 @@ def tables(rows: Frame) -> list[Table]:
     """One line an axis, method and framework: exponents by least squares on logarithms, ± a standard error."""
     lines = []
     for axis, fixed, series, framework, part in _sweeps(rows):
-        line: dict[str, Any] = {"axis": axis, "at": fixed, "method": series, "framework": framework}
+        one = part.iloc[0]
+        line: dict[str, Any] = {"axis": axis, "at": fixed, "λ": one.lam, "method": series, "framework": framework}
+        line |= {"device": one.device, "seed": one.seed}
         line |= {"from": part[axis].min(), "to": part[axis].max()}
         for name, column in COLUMNS.items():
-            line[f"{name} exponent"] = _exponent(part[axis], part[column])
-        lines.append(line | {"machine": part.machine.iloc[0], "record": digits(part.record)})
+            none = name == "calls" and axis in SIZES
+            line[f"{name} exponent"] = "" if none else _exponent(part[axis], part[column])
+        line |= {"machine": one.machine, "marks": _marks(part), "record": digits(part.record)}
+        lines.append(line)
     caption = (
         "Exponents p of time and planned memory ~ axisᵖ, by least squares on logarithms over the whole range, ± one "
-        "standard error; beside them the exponents of the counted calls of Φ (calls, linearisations, pull-backs and "
-        "push-forwards) and of the memory law over the same points. A constant part (dispatch, the workspace of a "
-        "step) lowers the fitted exponent below the law's. The unit of replication is a point of the axis: one record."
+        "standard error; beside them the exponents of the counted calls of Φ and ∇g (calls, linearisations, pull-backs "
+        "and push-forwards; none over M and the examples, which change what a call costs and not how many there are) "
+        "and of the memory law over the same points. A constant part (dispatch, the workspace of a step) lowers the "
+        "fitted exponent below the law's. The unit of replication is a point of the axis: one record."
     )
     return [Table("scaling", caption, pd.DataFrame(lines))]
 
 
 def figures(rows: Frame) -> list[Picture]:
     """One figure an axis: time and planned memory, both axes logarithmic."""
-    swept: dict[tuple[str, str], list] = {}
+    swept: dict[tuple[str, str], dict[tuple, list]] = {}
     for axis, fixed, series, framework, part in _sweeps(rows):
-        swept.setdefault((axis, fixed), []).append((series, framework, part))
+        where = tuple(part.iloc[0][["lam", "device", "machine", "seed"]])
+        swept.setdefault((axis, fixed), {}).setdefault(where, []).append((series, framework, part))
     with mpl.rc_context(style.RC):
-        return [_picture(axis, fixed, lines) for (axis, fixed), lines in swept.items()]
+        return [
+            _picture(axis, fixed, lines, ", ".join(map(str, where)) if len(of) > 1 else "")
+            for (axis, fixed), of in swept.items()
+            for where, lines in of.items()
+        ]
 
 
 def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
@@ -60,7 +71,7 @@ def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
     ok = ok.assign(
         task=ok.problem.str.partition(" ")[0],
         train=[float(m[1]) if (m := re.search(r"train=(\d+)", p)) else np.nan for p in ok.problem],
-        step_work=[_step_work(c) for c in ok.counted],
+        work=[_work(c) for c in ok.counted],
     )
     keys = ["task", "series", "framework", "device", "dtype", "machine", "seed", "lam"]
     for axis in AXES:
@@ -73,10 +84,16 @@ def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
                 yield axis, f"{held['task']}: {fixed}, {held['dtype']}", held["series"], held["framework"], part
 
 
-def _step_work(counted: str) -> float:
-    """Calls, linearisations, pull-backs and push-forwards of Φ together."""
-    step = re.search(r"step: ([^;]*)", counted)
-    return float(sum(int(n) for n in re.findall(r"\d+", step[1]))) if step else np.nan
+def _work(counted: str) -> float:
+    """Calls, linearisations, pull-backs and push-forwards of Φ and ∇g together."""
+    told = re.findall(r"(?:step|inner): ([^;]*)", counted)
+    return float(sum(int(n) for n in re.findall(r"\d+", " ".join(told)))) if told else np.nan
+
+
+def _marks(part: Frame) -> str:
+    """Of the points that a line is fitted through."""
+    marked = int((part.flags != "").sum())
+    return ", ".join([f"{marked} of {len(part)} times are marked"] * bool(marked) + ["stale"] * bool(part.stale.any()))
 
 
 def _exponent(x: Any, y: Any) -> str:
@@ -87,7 +104,8 @@ def _exponent(x: Any, y: Any) -> str:
     return f"{slope:.2f} ± {np.sqrt(covariance[0, 0]):.2f}"
 
 
-def _picture(axis: str, fixed: str, lines: list) -> Picture:
+def _picture(axis: str, fixed: str, lines: list, where: str) -> Picture:
+    """`where` tells figures of one axis apart: λ, device, machine and seed."""
     figure = Figure(figsize=(10.5, 4.6))
     panels: Any = figure.subplots(1, 2)
     for ax, (column, scale, label) in zip(panels, WHAT.values()):
@@ -101,6 +119,6 @@ def _picture(axis: str, fixed: str, lines: list) -> Picture:
         ax.set_ylabel(label)
     style.legend(figure, sorted({s for s, _, _ in lines}), sorted({f for _, f, _ in lines}), columns=6)
     one = lines[0][2].iloc[0]
-    style.title(figure, f"{fixed}, {one.device}, machine {one.machine}")
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"scaling-{axis}-{fixed}").strip("-").lower()
+    style.title(figure, f"{fixed}, {where or f'{one.device}, machine {one.machine}'}")
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"scaling-{axis}-{fixed} {where}").strip("-").lower()
     return Picture(stem, f"Time and planned memory of one hypergradient against {AXES[axis]}: {fixed}.", figure)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.report import memory
-from bench.report.frame import Frame
+from bench.report.frame import Frame, agreement
 from bench.report.table import HEAD, Table, digits
 
 _ORDER = ["rmd iterates", "rmd residuals", "krmd iterates", "krmd residuals", "fmd", "cg", "neumann", "neumann once"]
@@ -54,7 +54,7 @@ def _toy(toy: Frame) -> Table:
     return Table(
         "toy",
         "The toy over 201 × 201 points of λ in [−5, 5]²: K-RMD's h against dF, both by the estimators in float64. "
-        "The bound is (1−γα)^K; the last figure is the distance to the closed form.",
+        "The bound is (1−γα)^K; the last figure is the distance to the closed form. One record a row, over its points.",
         toy.rename(
             columns={
                 "largest_angle_deg": "largest angle (°)",
@@ -94,7 +94,9 @@ def _summaries(rows: Frame) -> Iterator[Table]:
             f"summary-{stem}",
             f"{problem}, λ = {lam}, T = {T}, M = {int(one.M)}, N = {int(one.N)}, float32, {device}, machine {machine}: "
             "bias and cosine against dF, median time and planned memory of one hypergradient, and the relative "
-            "difference of the frameworks in float64. Medians over seeds, the unit of replication.",
+            "difference of the frameworks in float64. Medians over seeds, the unit of replication. Each estimate was "
+            "timed by itself, so a few per cent between two are none: `results/speed` has ours and "
+            "the native idiom in turn.",
             shown.drop(columns="rank"),
         )
 
@@ -104,11 +106,15 @@ def _certificates(rows: Frame) -> Table:
     pairs = rows[rows["dtype"] == "float64"].groupby(keys, dropna=False).record.agg(digits).rename("record")
     one = rows.drop_duplicates(keys)[[*keys, "certificate", "certified", "uncertified_because"]]
     one = one.rename(columns={"certificate": "relative difference", "uncertified_because": "reason"})
-    one = one.join(pairs, on=keys).fillna({"record": ""})
-    agree = int(one.certified.sum())
+    stale = rows[rows["dtype"] == "float64"].groupby(keys, dropna=False).stale.any().rename("marks")
+    one = one.join(stale.map({True: "stale", False: ""}), on=keys).join(pairs, on=keys)
+    one = one.fillna({"marks": "", "record": ""})
+    agree, both, alone, _ = agreement(rows)
+    more = f" {alone} more are not in float64 of both." if alone else ""
     return Table(
         "certificates",
-        f"PyTorch against JAX in float64, at each cell's own sizes: {agree} of {len(one)} estimates agree to 1e-10.",
+        f"PyTorch against JAX in float64, at each cell's own sizes: {agree} of {both} estimates agree to 1e-10.{more} "
+        "One pair of records a row.",
         one,
     )
 
@@ -171,20 +177,28 @@ def _counts(rows: Frame) -> Table:
     shown = ok[["problem", "method", "options", "T", "framework", "counted", "by_formula", "record"]]
     equal = [row.counted == row.by_formula if row.by_formula else None for row in ok.itertuples()]
     shown.insert(shown.columns.get_loc("record"), "equal", pd.Series(equal, ok.index, dtype=object))
+    shown.insert(shown.columns.get_loc("record"), "marks", ok.stale.map({True: "stale", False: ""}))
     return Table(
         "counts",
-        "Oracle calls of one hypergradient, counted by an instrumented backend, and the method's own formula, if any.",
+        "Oracle calls of one hypergradient, counted by an instrumented backend, and the method's own formula, if any. "
+        "They depend on neither seed nor precision: one record a row.",
         shown.rename(columns={"by_formula": "by formula"}),
     )
 
 
 def _cells(rows: Frame) -> Table:
-    columns = [*HEAD, "device", "seed", "M", "N", "P", "lower", "value", "norm", "exact_bias", "median_s", "plan_bytes"]
+    columns = [*HEAD, "device", "seed", "M", "N", "P", "lower", "value", "norm", "exact_bias", "plan_bytes"]
     columns += [c for c in rows.columns if c.startswith(("metric_", "stat_"))]
     shown = rows[[c for c in columns if c in rows.columns]].assign(
         certificate=rows.certificate, status=rows.status, stale=rows.stale, record=rows.record
     )
-    return Table("cells", "Every cell with its certificate (relative difference of the frameworks in float64).", shown)
+    return Table("cells", _CELLS, shown)
+
+
+_CELLS = (
+    "Every cell with its certificate (relative difference of the frameworks in float64). One record a row; its time is "
+    "in `time`, where that was measured."
+)
 
 
 def _failures(rows: Frame) -> Table:

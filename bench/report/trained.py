@@ -21,7 +21,7 @@ def table(rows: Frame, records: list[Record]) -> Table:
     return Table(
         "trained",
         "An estimate at λ of a training run and, of the same estimate, at λ = init; each against dF in float64 at its "
-        "own λ. A run is named by the last characters of its key.",
+        "own λ. A run is named by the last characters of its key. Two records a row, nothing is averaged.",
         pd.DataFrame(list(_lines(rows, runs))),
     )
 

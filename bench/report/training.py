@@ -229,6 +229,7 @@ def _ranked(parts: list[Record], family: runs.Family | None, stale: frozenset[st
         if r.baseline and r.cell.settings["data"] == "all":
             none.setdefault(r.cell.backend, {})[r.cell.seed] = 100 * r.baseline.accuracy
     other = next(iter(none.values()), {})
+    whole = next((r.baseline.examples for r in parts if r.baseline and r.cell.settings["data"] == "all"), np.nan)
     for (part, framework), of in grouped(parts, lambda r: (r.cell.settings["data"], r.cell.backend)).items():
         rates = sorted({r.baseline.rate for r in of if r.baseline})
         examples = sorted({r.baseline.examples for r in of if r.baseline})
@@ -239,9 +240,8 @@ def _ranked(parts: list[Record], family: runs.Family | None, stale: frozenset[st
         for framework, rs in grouped(of, lambda r: r.cell.backend).items():
             label = line.label(family.T) if family else ""
             name = label if line.method in label else f"{line.method}, {label}"
-            size = rs[0].cell.task_options.get("train") or np.nan
             values = runs.by_seed(rs, runs.accuracy)
-            found.append((name, framework, rs, size, runs.pair_of(rs[0].cell), values))
+            found.append((name, framework, rs, whole, runs.pair_of(rs[0].cell), values))
     found.sort(key=lambda f: (-np.mean(list(f[5].values())) if f[5] else np.inf, f[0], f[1]))
     return [
         {
@@ -283,7 +283,7 @@ def _trajectories(records: list[Record], stale: frozenset[str]) -> Table:
         "trajectories",
         f"PyTorch against JAX along upper iterations in float64: largest relative difference of F and of ‖h‖ over the "
         f"first {COMPARED} iterations. {agree} of {len(lines)} runs agree to {AGREE:g}. A value below {LEAST:g} of "
-        "the first is held against that.",
+        "the first is held against that. One pair of runs a row.",
         pd.DataFrame(lines),
     )
 
@@ -325,7 +325,7 @@ def _cells(records: list[Record], stale: frozenset[str]) -> Table:
     return Table(
         "training-cells",
         "Every run on a real task and every baseline, one by one, and every training cell that did not end as `ok`, "
-        "with its reason.",
+        "with its reason. One record a row.",
         pd.DataFrame([_cell(r, r.key in stale) for r in sorted(shown, key=lambda r: (_lane(r), r.cell.seed))]),
     )
 
@@ -347,6 +347,7 @@ def _cell(r: Record, stale: bool) -> dict[str, Any]:
         "validation loss": runs.loss(r) if run else np.nan,
         "s/iteration": runs.seconds(r) if run else np.nan,
         "wall time (s)": r.seconds,
+        "machine": r.environment.get("fingerprint", ""),
         "status": r.status,
         "reason": r.reason,
         "stale": stale,

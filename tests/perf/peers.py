@@ -296,8 +296,8 @@ def _race(
         except ImportError as error:
             row |= {"status": "unavailable", "reason": str(error)}
             continue
-        except Exception as error:  # what a peer raises is its result
-            row |= {"status": "failed", "reason": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+        except Exception as error:  # what a peer raises is its result, here and below
+            row |= {"status": "failed", "reason": _reason(error)}
             continue
         row["error"] = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
         if row["error"] <= TOLERANCE:
@@ -314,12 +314,23 @@ def _race(
         for name in order.permutation(list(calls)):  # in a fixed order each would inherit the caches of the same one
             call, row = calls[name]
             start = time.perf_counter()
-            case.bk.wait(call())
+            try:
+                case.bk.wait(call())
+            except Exception as error:
+                row |= {"status": "failed", "reason": _reason(error), "seconds": []}
+                del calls[name]
+                continue
             row["seconds"].append(time.perf_counter() - start)
     flags = foreign_load(case.bk, time.perf_counter() - began, time.process_time() - cpu)
     for _, row in calls.values():
         row["flags"] = flags
     return rows
+
+
+def _reason(error: Exception) -> str:
+    """In one line; a bare `assert` has only its name."""
+    said = " ".join(str(error).splitlines()[:1])[:200]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def table(result: dict[str, Any]) -> str:
@@ -340,7 +351,7 @@ def table(result: dict[str, Any]) -> str:
             if r["seconds"]:
                 s = timed[r["contestant"]]
                 ratio = stats.interval(s / ours, np.median)
-                cells += [f"{1e3 * np.median(s):.4g}", f"{ratio.middle:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"]
+                cells += [f"{1e3 * np.median(s):.4g}", ratio.text()]
                 cells += [str(ranks[r["contestant"]])]
             else:
                 cells += ["–", "–", "–"]
