@@ -354,8 +354,8 @@ def reached(folder: Path) -> int:
     stores = {path.parent.name: _records(path.parent) for path in sorted(folder.glob("*/records"))}
     if not stores:
         raise UserError(f"{str(folder)!r} holds no stores; expected folders such as quick and speed, with records")
-    stale = frozenset(r.key for of in stores.values() for r in of if is_stale(r))
-    made = targets.table(stores, targets.read_peers(folder), stale)
+    peers = targets.read_peers(folder)
+    made = targets.table(stores, peers, targets.stale_keys(stores, peers))
     _write(folder / "targets.md", f"{made.caption}\n\n{table.markdown(made.rows)}\n")
     console.print(f"{len(made.rows)} rows → {folder / 'targets.md'}", markup=False)
     return 0

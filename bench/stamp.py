@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -105,6 +106,11 @@ def changed(record_code: dict[str, str], cell: Cell) -> list[str]:
         if not path.exists():
             then.pop(_name(path), None)
     return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+
+
+def of_files(names: Iterable[str]) -> dict[str, str]:
+    """File → eight digits over its code now; none of what is not there."""
+    return {name: _content(ROOT / name)[:8] for name in sorted(set(names)) if (ROOT / name).is_file()}
 
 
 def _digest(made_by: dict[str, str]) -> str:

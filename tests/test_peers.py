@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.report import targets
 from tasks import TASKS
 from tests.perf.peers import OURS, Contestant, contestants, measure, table
 
@@ -102,6 +103,15 @@ def test_ours_must_be_right(result):
     liar = Contestant(OURS, "torch", "krmd", "", _wrong)
     with pytest.raises(RuntimeError, match="nothing is timed"):
         measure([liar], TASKS["hypercleaning"](**TINY), 6, [2], 3)
+
+
+def test_a_race_of_other_code_is_stale(result):
+    made = json.loads(json.dumps(result))
+    assert targets.stale_keys({}, made) == frozenset()
+    made["code"]["tasks/hypercleaning.py"] = "other"
+    assert targets.stale_keys({}, made) == {"peers"}
+    rows = targets.table({}, made, frozenset({"peers"})).rows
+    assert set(rows[rows.source == "peers"].marks) == {"stale"}
 
 
 def test_the_committed_table_is_that_of_the_committed_file():

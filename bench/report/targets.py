@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bench import stamp
 from bench.account import account
 from bench.cell import Cell
 from bench.record import Record
@@ -22,6 +23,7 @@ from bench.stats import interval
 LANES = ("jax", "torch")
 HELD = (5, 100)  # the K at which ours is held against the native idiom
 FRACTION, MINUTES, MILLISECONDS = 100, 60, 1e3
+PEERS = "peers"  # the source that is no store
 GATED = "a test"  # what is no figure of a record, but a gate in the suite
 
 
@@ -49,7 +51,7 @@ def table(
     rows += [Row(*g, GATED, True, source) for g, source in GATES]
     words = {True: "yes", False: "no", None: "not measured", "a tie": "a tie"}
     machines = {name: ", ".join(sorted({r.environment["fingerprint"] for r in of})) for name, of in stores.items()}
-    machines |= {} if peers is None else {"peers": peers["environment"]["fingerprint"]}
+    machines |= {} if peers is None else {PEERS: peers["environment"]["fingerprint"]}
     return Table(
         "targets",
         "What was to be reached, and what the committed records give. Times are ratios of calls in turn in one "
@@ -59,16 +61,16 @@ def table(
             [
                 row._asdict()
                 | {"reached": words[row.reached], "machine": machines.get(row.source, "")}
-                | {"marks": row.marks or _stale(stores.get(row.source, []), stale)}
+                | {"marks": row.marks or _stale(row.source, stores.get(row.source, []), stale)}
                 for row in rows
             ]
         ).rename(columns={"least": "at least"}),
     )
 
 
-def _stale(records: list[Record], stale: frozenset[str]) -> str:
-    """Of a store whose records a figure is of."""
-    return "stale" if any(r.key in stale for r in records) else ""
+def _stale(source: str, records: list[Record], stale: frozenset[str]) -> str:
+    """Of the store, or the peers, that a figure is of."""
+    return "stale" if (source == PEERS and PEERS in stale) or any(r.key in stale for r in records) else ""
 
 
 GATES = (
@@ -77,8 +79,16 @@ GATES = (
 )
 
 
+def stale_keys(stores: Mapping[str, list[Record]], peers: Mapping[str, Any] | None) -> frozenset[str]:
+    """Of the records whose code has changed, and `peers`, if theirs has."""
+    found = {r.key for of in stores.values() for r in of if stamp.changed(r.code, r.cell)}
+    if peers is not None and stamp.of_files(peers["code"]) != peers["code"]:
+        found.add(PEERS)
+    return frozenset(found)
+
+
 def read_peers(folder: Path) -> Mapping[str, Any] | None:
-    file = folder / "peers" / "peers.json"
+    file = folder / PEERS / "peers.json"
     return json.loads(file.read_text()) if file.is_file() else None
 
 
@@ -145,7 +155,7 @@ def _peers(peers: Mapping[str, Any] | None) -> Iterator[Row]:
     least = min(ratios, key=lambda name: ratios[name], default="")
     told = f"{ratios[least]:.2f} ({least}), of {len(ratios)}" if ratios else ""
     marks = "; ".join(sorted({flag for r in rows for flag in r["flags"]}))
-    yield Row("fastest peer / ours", "≥ 1.0", "≥ 2", told, ratios[least] >= 1 if ratios else None, "peers", marks)
+    yield Row("fastest peer / ours", "≥ 1.0", "≥ 2", told, ratios[least] >= 1 if ratios else None, PEERS, marks)
 
 
 def _standalone(peers: Mapping[str, Any] | None) -> Iterator[Row]:
@@ -155,10 +165,10 @@ def _standalone(peers: Mapping[str, Any] | None) -> Iterator[Row]:
         seconds = {r["contestant"]: r["seconds"] for r in rows if r["framework"] == name}
         what = f"{name}, native RMD / a stand-alone script, T = 100"
         if not {"native idiom", "stand-alone script"} <= seconds.keys():
-            yield Row(what, "≤ 1.05", "1.0", "", None, "peers")
+            yield Row(what, "≤ 1.05", "1.0", "", None, PEERS)
             continue
         found = interval(np.divide(seconds["native idiom"], seconds["stand-alone script"]), np.median)
-        yield Row(what, "≤ 1.05", "1.0", found.text(), found.middle <= 1.05, "peers")
+        yield Row(what, "≤ 1.05", "1.0", found.text(), found.middle <= 1.05, PEERS)
 
 
 def _slopes(stores: Mapping[str, list[Record]]) -> Iterator[Row]:

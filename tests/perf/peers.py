@@ -31,10 +31,16 @@ import numpy as np
 import backends
 from backends.hypergradient import METHODS
 from backends.hypergradient.krmd import STASHES
-from bench import environment, stats
+from bench import environment, stamp, stats
 from bench.measure import foreign_load
 from tasks import TASKS
 
+CODE = (  # of ours that a row depends on
+    *(f"backends/{name}.py" for name in ("protocol", "jax_backend", "torch_backend")),
+    *(f"backends/hypergradient/{name}.py" for name in ("protocol", "krmd", "neumann", "native_jax", "native_torch")),
+    "tasks/hypercleaning.py",
+    *(f"tests/perf/{name}.py" for name in ("peers", "standalone_jax", "standalone_torch")),
+)
 TOLERANCE = 1e-4  # ‖h − ours‖/‖ours‖; float32 leaves about 1e-6 after a hundred steps
 ROUNDS = 10
 OURS = "ours"
@@ -267,6 +273,7 @@ def measure(entered: list[Contestant], task: Any, horizon: int, truncations: lis
         "task": {"name": "hypercleaning", "horizon": horizon, "lam": "informed", "dtype": "float32", **vars(task)},
         "tolerance": TOLERANCE,
         "environment": environment.describe(),
+        "code": stamp.of_files(CODE),
         "peers": {name: _version(name) for name in packages},
         "rows": rows,
     }
