@@ -161,13 +161,18 @@ def _gpu() -> dict[str, str] | None:
 
 
 def _gpu_clock(number: int) -> int | None:
-    """MHz of a GPU's multiprocessors now, by the driver's numbering; None where its library does not tell."""
+    """MHz of a GPU's multiprocessors now, of those that this process sees; None where the driver does not tell."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else []
+    name = names[number].strip() if number < len(names) else str(number)  # the driver's number, or a UUID
     with suppress(OSError, AttributeError):
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
         handle, mhz = ctypes.c_void_p(), ctypes.c_uint()
+        by_number, by_uuid = nvml.nvmlDeviceGetHandleByIndex_v2, nvml.nvmlDeviceGetHandleByUUID
+        find, which = (by_number, int(name)) if name.isdecimal() else (by_uuid, name.encode())
         told = (
             nvml.nvmlInit_v2() == 0
-            and nvml.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)) == 0
+            and find(which, ctypes.byref(handle)) == 0
             and nvml.nvmlDeviceGetClockInfo(handle, NVML_CLOCK_SM, ctypes.byref(mhz)) == 0
         )
         return mhz.value if told else None

@@ -93,14 +93,14 @@ def test_the_clock_is_the_mean_of_the_cores_in_use(files):
 
 
 class _Driver:
-    """The three functions of NVIDIA's library that tell a clock; `refused` names one that does not."""
+    """The functions of NVIDIA's library that tell a clock; `refused` names one that does not."""
 
     def __init__(self, refused: str = "") -> None:
         self.refused, self.number = refused, None
 
     def __getattr__(self, name: str):
         def function(*args):
-            if name == "nvmlDeviceGetHandleByIndex_v2":
+            if name in ("nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByUUID"):
                 self.number = args[0]
             if name == "nvmlDeviceGetClockInfo":
                 assert args[1] == 1  # multiprocessors
@@ -113,10 +113,23 @@ class _Driver:
 @pytest.mark.parametrize("refused", ["", "nvmlInit_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetClockInfo"])
 def test_the_gpu_s_clock_is_the_driver_s(monkeypatch, refused):
     driver = _Driver(refused)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: driver)
     assert environment.describe("cuda:1")["gpu_clock_mhz"] == (None if refused else 1980)
     assert driver.number == (None if refused == "nvmlInit_v2" else 1)
     assert environment.describe("cpu")["gpu_clock_mhz"] is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "asked"),
+    [("", 1, 1), ("3", 0, 3), ("2, 0", 1, 0), ("GPU-8f3a,1", 0, b"GPU-8f3a"), ("2", 1, 1)],
+)
+def test_the_gpu_is_one_that_the_process_sees(monkeypatch, visible, number, asked):
+    driver = _Driver()
+    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: driver)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert environment.describe(f"cuda:{number}")["gpu_clock_mhz"] == 1980
+    assert driver.number == asked
 
 
 def test_without_a_driver_there_is_no_clock(monkeypatch):
