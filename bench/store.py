@@ -128,6 +128,11 @@ def is_stale(record: Record) -> bool:
     return bool(stamp.changed(record.code, record.cell))
 
 
+def done(records: list[Record], keep_stale: bool = False) -> set[str]:
+    """The keys of those that the next run leaves alone."""
+    return {r.key for r in records if r.final and (keep_stale or not is_stale(r))}
+
+
 def read_record(path: Path) -> Record:
     """One record file whose cell is to be run again."""
     if not path.is_file():

@@ -86,6 +86,10 @@ class Expanded:
     cells: tuple[Cell, ...]
     left_out: int
 
+    def without(self, keys: set[str]) -> list[Cell]:
+        """The cells that these are not the keys of."""
+        return [c for c in self.cells if c.key not in keys]
+
 
 def presets() -> list[str]:
     """Names of the presets."""
