@@ -84,7 +84,7 @@ def types(session: nox.Session) -> None:
 def perf(session: nox.Session) -> None:
     """Times of all estimators and native idioms by pytest-benchmark.  `nox -s perf -- --benchmark-autosave`."""
     _install(session, "all", "dev")
-    session.env |= {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    session.env.update({"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"})
     session.run("python", "-m", "pytest", "tests/perf", "--benchmark-enable", "--benchmark-only", *session.posargs)
 
 

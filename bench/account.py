@@ -11,26 +11,27 @@ from bench.record import Record
 
 MEASURED = ("timing", "call", "plan", "resident", "counts", "metrics", "kind")
 """What a cell is asked for.  All else is the harness: worker starts and imports, data, references, records."""
-FAILED = "failed"  # all seconds of a cell that did not end by itself: they are not the harness's
 
 
 @dataclass(frozen=True)
 class Account:
     """Seconds, added up by `fsum`: Python's own `sum` rounds in another way from 3.12 on.
 
-    measured    in MEASURED, by name; FAILED
+    measured    in MEASURED, by name
     harness     by name: import, data, reference, "between" (start of a worker, transport, storing), "rest"
+    failed      all seconds of cells that the next run tries again: neither the one nor the other
     warm_cell   the median harness time of a cell in a worker that has its imports, data and references already;
                 None without such a cell
     """
 
     measured: dict[str, float]
     harness: dict[str, float]
+    failed: float
     warm_cell: float | None
 
     @property
     def share(self) -> float:
-        """The harness's part of all seconds."""
+        """The harness's part of all seconds but the failed ones."""
         harness = math.fsum(self.harness.values())
         return harness / (harness + math.fsum(self.measured.values()) or 1.0)
 
@@ -40,10 +41,9 @@ def account(records: list[Record]) -> Account:
     measured: defaultdict[str, float] = defaultdict(float)
     harness: defaultdict[str, float] = defaultdict(float)
     warm = []
-    for r in records:
-        if not r.final:
-            measured[FAILED] += r.seconds + r.overhead.get("between", 0.0)
-            continue
+    final = [r for r in records if r.final]
+    failed = math.fsum(r.seconds + r.overhead.get("between", 0.0) for r in records if not r.final)
+    for r in final:
         inside = {name: s for name, s in r.overhead.items() if name != "between"}
         parts = {name: s for name, s in r.overhead.items() if name not in MEASURED}
         parts["rest"] = max(r.seconds - math.fsum(inside.values()), 0.0)
@@ -54,4 +54,4 @@ def account(records: list[Record]) -> Account:
             harness[name] += s
         if all(parts.get(name, 0.0) < 0.05 for name in ("import", "data", "reference")):
             warm.append(math.fsum(parts.values()))
-    return Account(dict(measured), dict(harness), statistics.median(warm) if warm else None)
+    return Account(dict(measured), dict(harness), failed, statistics.median(warm) if warm else None)

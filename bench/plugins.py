@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib.metadata import entry_points
 from inspect import Parameter, signature
@@ -39,12 +38,16 @@ def task_class(name: str) -> Callable[..., Any]:
 
 
 def installed(group: str, name: str) -> list[Path]:
-    """The file that an entry point's class is from, found without importing it."""
+    """The file that an entry point's class is from, found without importing anything."""
     found = []
     for entry in entry_points(group=group, name=name):
-        with suppress(ImportError, ValueError, AttributeError):
-            spec = importlib.util.find_spec(entry.module)
-            found += [Path(spec.origin)] if spec is not None and spec.origin else []
+        package, *inner = entry.module.split(".")
+        spec = importlib.util.find_spec(package)
+        if spec is not None and not inner:
+            found += [Path(spec.origin)] if spec.origin else []
+        for folder in spec.submodule_search_locations or [] if spec is not None and inner else []:
+            module = Path(folder, *inner)
+            found += [file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file()]
     return found
 
 

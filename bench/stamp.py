@@ -100,11 +100,9 @@ def changed(record_code: dict[str, str], cell: Cell) -> list[str]:
     """The files whose content is not the recorded one."""
     now = contents(cell)
     then = {name: digest for name, digest in record_code.items() if name not in ("version", "stamp")}
-    if point.is_file(cell.lam) and LAM not in now:  # λ's file is not here: there is nothing to tell a change by
-        then.pop(LAM, None)
-    for path in _guests(cell):  # nor by another file of the user's
-        if not path.exists():
-            then.pop(_name(path), None)
+    for name in then.keys() - now.keys():
+        if "/" not in name:  # λ or a file of the user's, not here: there is nothing to tell a change by
+            then.pop(name)
     return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
 
 

@@ -305,8 +305,12 @@ def test_one_cell_is_run_again_as_it_was(monkeypatch, capsys, tmp_path):
     record = str(next((out / "records").glob("*T4*.json")))
     assert call(monkeypatch, capsys, "run", "--cell", record, "--out", str(again))[0] == 0
     told = call(monkeypatch, capsys, "compare", str(out), str(again))[1]
+    assert "time B/A" not in told  # they are not timed
     assert "1 cells equal, 0 differ, 1 only in A, 0 only in B" in told
     assert "OMP_NUM_THREADS=2" in call(monkeypatch, capsys, "status", str(again))[1].replace("\n", "")
+    other = str(next((out / "records").glob("*T5*.json")))
+    assert call(monkeypatch, capsys, "run", "--cell", other, "--out", str(again))[0] == 0
+    assert "sweep cell: 2 cells, 0 missing" in call(monkeypatch, capsys, "status", str(again))[1]
     assert call(monkeypatch, capsys, "run", "--cell", record, "--threads", "1", "--out", str(out))[0] == 0
     told = call(monkeypatch, capsys, "status", str(out))[1].replace("\n", "")
     assert "2 cells, 0 missing" in told
@@ -358,4 +362,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     code, _, err = call(monkeypatch, capsys, *run)
     assert code == 130
     assert "stopped; every finished cell is kept, and the same command goes on from there" in err
-    assert "the same command without --fresh or --cell goes on" in call(monkeypatch, capsys, *run, "--fresh")[2]
+    assert (
+        "the same command begins anew; the other cells have the records that they had"
+        in call(monkeypatch, capsys, *run, "--fresh")[2]
+    )

@@ -107,6 +107,7 @@ def test_ours_must_be_right(result):
 
 def test_a_race_of_other_code_is_stale(result):
     made = json.loads(json.dumps(result))
+    made["rows"] = [row | {"flags": []} for row in made["rows"]]
     assert targets.stale_keys({}, made) == frozenset()
     made["code"]["tasks/hypercleaning.py"] = "other"
     assert targets.stale_keys({}, made) == {"peers"}

@@ -84,7 +84,7 @@ def test_committed_targets_are_those_of_the_records():
 
 
 def test_a_target_that_is_missed_is_said_to_be():
-    slower = Store(RESULTS / "speed").load()[0]
+    slower = [r for r in Store(RESULTS / "speed").load()[0] if r.calibration is not None]
     for r in slower:
         for name in r.calibration.seconds:
             if not name.startswith(("native", "floor")):

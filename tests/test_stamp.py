@@ -161,3 +161,12 @@ def test_an_installed_method_s_file_is_code(tmp_path, monkeypatch):
     cell = Cell(task="quadratic", method="mine", backend="jax", horizon=5)
     assert "a_package_of_mine.py" in stamp.contents(cell)
     assert "a_package_of_mine.py" not in stamp.contents(cell.model_copy(update={"method": "rmd"}))
+    made_by = stamp.code(cell)
+    (tmp_path / "mine" / "inner").mkdir(parents=True)
+    (tmp_path / "mine" / "__init__.py").write_text("raise RuntimeError")
+    (tmp_path / "mine" / "inner" / "estimator.py").write_text("")
+    metadata = tmp_path / "a_package-1.dist-info" / "entry_points.txt"
+    metadata.write_text(entry.replace("a_package_of_mine", "mine.inner.estimator"))
+    assert "estimator.py" in stamp.contents(cell)
+    metadata.unlink()  # it is not installed here
+    assert stamp.changed(made_by, cell) == []

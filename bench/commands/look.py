@@ -55,6 +55,8 @@ def _print_account(records: list[Record]) -> None:
         console.print(f"{title}: {sum(parts.values()):.0f} s")
         for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
             console.print(f"  {name:<10} {seconds:7.1f} s")
+    if spent.failed:
+        console.print(f"failed: {spent.failed:.0f} s")
     warm = "no warm cell" if spent.warm_cell is None else f"{1e3 * spent.warm_cell:.0f} ms a warm cell (median)"
     console.print(f"harness share: {100 * spent.share:.0f} % of all seconds; {warm}")
 
@@ -129,8 +131,8 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
             console.print(f"ONLY IN {name}  and {len(keys) - NAMED} more", markup=False)
     width = max(map(len, found.times), default=0)
     for lane, ratio in found.times.items():
-        shown = "95 %" if ratio.n >= MANY else "from least to most"
-        console.print(f"time B/A  {lane:<{width}} {ratio.text()} ({shown}) over {ratio.n} cells", markup=False)
+        shown = "" if not ratio.decided else " (95 %)" if ratio.n >= MANY else " (least to most)"
+        console.print(f"time B/A  {lane:<{width}} {ratio.text()}{shown} over {ratio.n} cells", markup=False)
     cells = len({d.key for d in found.differences})
     console.print(
         f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"

@@ -85,9 +85,19 @@ def run(
         return 0
     store.create()
     with store.locked():
-        if cell_file is None or store.sweep() is None:  # one cell again leaves a store's sweep as it is
-            store.write_sweep(_asked(store, whole, expanded))
+        store.write_sweep(_asked(store, whole, expanded) if cell_file is None else _repeated(store, expanded))
         return _run(expanded, store, workers, threads or 1, timeout, memory_limit, fresh, keep_stale)
+
+
+def _repeated(store: Store, one: Expanded) -> Expanded:
+    """The sweep of a store in which a cell is run again: its own, or all cells that were run so."""
+    before = store.sweep()
+    if before is None:
+        return one
+    if before.name != one.name:
+        return before
+    cells = tuple(dict.fromkeys((*before.cells, *one.cells)))
+    return one if len(cells) == 1 else replace(one, title=f"{len(cells)} cells, run one by one", cells=cells)
 
 
 def _missing(
@@ -140,8 +150,8 @@ def _run(
             with Executor(store.folder / "cache", workers, timeout, threads, limit) as executor:
                 _compute(executor, cells, store)
         except KeyboardInterrupt:
-            again = "the same command without --fresh or --cell" if fresh else "the same command"
-            raise KeyboardInterrupt(f"every finished cell is kept, and {again} goes on from there") from None
+            on = "begins anew; the other cells have the records that they had" if fresh else "goes on from there"
+            raise KeyboardInterrupt(f"every finished cell is kept, and the same command {on}") from None
         console.print(f"{len(cells)} cells in {time.perf_counter() - began:.0f} s")
     else:
         console.print("nothing to compute: every cell has its record")

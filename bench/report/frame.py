@@ -79,8 +79,8 @@ def certificates(records: list[Record]) -> dict[str, tuple[float | None, str]]:
 def agreement(rows: Frame) -> tuple[int, int, int, float]:
     """Of the estimates in `frame`'s rows: how many the frameworks agree on, how many both have in float64, how many
     they do not; the largest difference of those that agree, NaN where none does."""
-    one = rows.drop_duplicates(["problem", "lam", "method", "options", "T", "device", "seed"])
-    one = one[one.framework.isin(PAIR)]
+    one = rows[rows.framework.isin(PAIR)]
+    one = one.drop_duplicates(["problem", "lam", "method", "options", "T", "device", "seed"])
     agree, both = one[one.certified], int(one.certificate.notna().sum())
     return len(agree), both, len(one) - both, float(agree.certificate.max())
 

@@ -46,9 +46,9 @@ def _summary(records: list[Record], rows: Frame, tables: dict[str, Frame]) -> st
     if not rows.empty:
         agree, both, alone, apart = agreement(rows)
         worst = f", worst of those {apart:.1e}" if agree else ""
-        if not both:
+        if not both and alone:
             facts.append(f"certificates: none; {alone} estimates have no pair in float64")
-        else:
+        elif both:
             facts.append(
                 f"certificates: {agree} of {both} estimates agree between PyTorch and JAX in float64 to "
                 f"1e-10{worst}" + (f"; {alone} more have no pair in float64" if alone else "")

@@ -39,9 +39,9 @@ def in_order(rows: list[dict]) -> Frame:
 
 
 def calibrated_marks(records: list[Record], stale: frozenset[str]) -> str:
-    """Stale, or timed under foreign load."""
+    """Timed under foreign load, or stale."""
     flags = sorted({flag for r in records if r.calibration for flag in r.calibration.flags})
-    return ", ".join(filter(None, [marks(records, stale), *flags]))
+    return ", ".join(filter(None, [*flags, marks(records, stale)]))
 
 
 def seconds_of(r: Record) -> dict[str, np.ndarray]:

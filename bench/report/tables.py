@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.report import memory
-from bench.report.frame import Frame, agreement
+from bench.report.frame import PAIR, Frame, agreement
 from bench.report.table import HEAD, Table, digits
 
 _ORDER = ["rmd iterates", "rmd residuals", "krmd iterates", "krmd residuals", "fmd", "cg", "neumann", "neumann once"]
@@ -43,9 +43,9 @@ def _marks(rows: Frame) -> list[str]:
     marks = []
     for row in rows.to_dict("records"):
         found = [] if row["certified"] else ["uncertified"]
-        found += ["stale"] if row["stale"] else []
         flags = row.get("flags", "")
         found += [flags] if isinstance(flags, str) and flags else []
+        found += ["stale"] if row["stale"] else []
         marks.append(", ".join(found))
     return marks
 
@@ -103,6 +103,7 @@ def _summaries(rows: Frame) -> Iterator[Table]:
 
 def _certificates(rows: Frame) -> Table:
     keys = ["problem", "lam", "method", "options", "T", "device", "seed"]
+    rows = rows[rows.framework.isin(PAIR)]
     pairs = rows[rows["dtype"] == "float64"].groupby(keys, dropna=False).record.agg(digits).rename("record")
     one = rows.drop_duplicates(keys)[[*keys, "certificate", "certified", "uncertified_because"]]
     one = one.rename(columns={"certificate": "relative difference", "uncertified_because": "reason"})

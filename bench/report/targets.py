@@ -36,7 +36,7 @@ class Row(NamedTuple):
     measured: str
     reached: bool | Literal["a tie"] | None
     source: str
-    marks: str = ""
+    marks: str | None = None  # None: stale, if anything of the source is
 
 
 def table(
@@ -45,8 +45,8 @@ def table(
     stale: frozenset[str] = frozenset(),
 ) -> Table:
     """Of the stores by name, as far as there are any, and of the peers' own file."""
-    rows = [*_agreement(stores), *_over_floors(stores, stale), *_native(stores, stale), *_peers(peers)]
-    rows += [*_standalone(peers), *_slopes(stores)]
+    rows = [*_agreement(stores), *_over_floors(stores, stale), *_native(stores, stale)]
+    rows += [*_peers(peers, stale), *_standalone(peers, stale), *_slopes(stores)]
     rows += [*_embedded(stores), *_harness(stores)]
     rows += [Row(*g, GATED, True, source) for g, source in GATES]
     words = {True: "yes", False: "no", None: "not measured", "a tie": "a tie"}
@@ -61,16 +61,17 @@ def table(
             [
                 row._asdict()
                 | {"reached": words[row.reached], "machine": machines.get(row.source, "")}
-                | {"marks": row.marks or _stale(row.source, stores.get(row.source, []), stale)}
+                | {"marks": _stale(row.source, stores, stale) if row.marks is None else row.marks}
                 for row in rows
             ]
         ).rename(columns={"least": "at least"}),
     )
 
 
-def _stale(source: str, records: list[Record], stale: frozenset[str]) -> str:
+def _stale(source: str, stores: Mapping[str, list[Record]], stale: frozenset[str]) -> str:
     """Of the store, or the peers, that a figure is of."""
-    return "stale" if (source == PEERS and PEERS in stale) or any(r.key in stale for r in records) else ""
+    keys = {PEERS} if source == PEERS else {r.key for r in stores.get(source, [])}
+    return "stale" if keys & stale else ""
 
 
 GATES = (
@@ -144,31 +145,40 @@ def _not_slower(found: list[native.AgainstNative]) -> bool | Literal["a tie"]:
     return "a tie" if all(c.ours.high >= 1 for c in found) else False
 
 
-def _peers(peers: Mapping[str, Any] | None) -> Iterator[Row]:
+def _peers(peers: Mapping[str, Any] | None, stale: frozenset[str]) -> Iterator[Row]:
     ratios: dict[str, float] = {}
+    used: list[dict[str, Any]] = []
     rows = [] if peers is None else [r for r in peers["rows"] if r["status"] == "ok"]
     for row in (r for r in rows if r["package"]):
         same = [r for r in rows if all(r[k] == row[k] for k in ("framework", "estimator", "K"))]
         ours = min((r["seconds"] for r in same if r["contestant"].startswith("ours")), key=np.median)
         label = f"{row['framework']}, {row['contestant']}, {row['estimator']}, K = {row['K']}"
         ratios[label] = float(np.median(np.divide(row["seconds"], ours)))  # round by round, as peers.md has it
+        used += same
     least = min(ratios, key=lambda name: ratios[name], default="")
     told = f"{ratios[least]:.2f} ({least}), of {len(ratios)}" if ratios else ""
-    marks = "; ".join(sorted({flag for r in rows for flag in r["flags"]}))
-    yield Row("fastest peer / ours", "≥ 1.0", "≥ 2", told, ratios[least] >= 1 if ratios else None, PEERS, marks)
+    reached = ratios[least] >= 1 if ratios else None
+    yield Row("fastest peer / ours", "≥ 1.0", "≥ 2", told, reached, PEERS, _raced(used, stale))
 
 
-def _standalone(peers: Mapping[str, Any] | None) -> Iterator[Row]:
+def _raced(rows: list[dict[str, Any]], stale: frozenset[str]) -> str:
+    """The marks of rows of a race."""
+    flags = sorted({flag for r in rows for flag in r["flags"]})
+    return ", ".join([*flags, *(["stale"] if PEERS in stale else [])])
+
+
+def _standalone(peers: Mapping[str, Any] | None, stale: frozenset[str]) -> Iterator[Row]:
     """Is the native idiom, as the protocol calls it, as fast as a script that imports nothing of ours?"""
     rows = [] if peers is None else [r for r in peers["rows"] if r["status"] == "ok" and r["estimator"] == "rmd"]
     for name in LANES:
-        seconds = {r["contestant"]: r["seconds"] for r in rows if r["framework"] == name}
+        mine = [r for r in rows if r["framework"] == name]
+        seconds = {r["contestant"]: r["seconds"] for r in mine}
         what = f"{name}, native RMD / a stand-alone script, T = 100"
         if not {"native idiom", "stand-alone script"} <= seconds.keys():
             yield Row(what, "≤ 1.05", "1.0", "", None, PEERS)
             continue
         found = interval(np.divide(seconds["native idiom"], seconds["stand-alone script"]), np.median)
-        yield Row(what, "≤ 1.05", "1.0", found.text(), found.middle <= 1.05, PEERS)
+        yield Row(what, "≤ 1.05", "1.0", found.text(), found.middle <= 1.05, PEERS, _raced(mine, stale))
 
 
 def _slopes(stores: Mapping[str, list[Record]]) -> Iterator[Row]:

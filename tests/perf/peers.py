@@ -32,15 +32,10 @@ import backends
 from backends.hypergradient import METHODS
 from backends.hypergradient.krmd import STASHES
 from bench import environment, stamp, stats
+from bench.cell import Cell
 from bench.measure import foreign_load
 from tasks import TASKS
 
-CODE = (  # of ours that a row depends on
-    *(f"backends/{name}.py" for name in ("protocol", "jax_backend", "torch_backend")),
-    *(f"backends/hypergradient/{name}.py" for name in ("protocol", "krmd", "neumann", "native_jax", "native_torch")),
-    "tasks/hypercleaning.py",
-    *(f"tests/perf/{name}.py" for name in ("peers", "standalone_jax", "standalone_torch")),
-)
 TOLERANCE = 1e-4  # ‖h − ours‖/‖ours‖; float32 leaves about 1e-6 after a hundred steps
 ROUNDS = 10
 OURS = "ours"
@@ -273,7 +268,7 @@ def measure(entered: list[Contestant], task: Any, horizon: int, truncations: lis
         "task": {"name": "hypercleaning", "horizon": horizon, "lam": "informed", "dtype": "float32", **vars(task)},
         "tolerance": TOLERANCE,
         "environment": environment.describe(),
-        "code": stamp.of_files(CODE),
+        "code": _code(),
         "peers": {name: _version(name) for name in packages},
         "rows": rows,
     }
@@ -366,6 +361,16 @@ def table(result: dict[str, Any]) -> str:
             marks = ", ".join(r["flags"]) or "–"
             lines.append("| " + " | ".join([*cells, error, r["status"], marks]) + " |")
     return "\n".join(lines)
+
+
+def _code() -> dict[str, str]:
+    """The files of ours that rows depend on: those of the same estimators' calibration cells, and the race's own."""
+    same = {"kind": "calibration", "task": "hypercleaning", "horizon": 100}
+    cells = [Cell(**same, method=m, backend=b) for m in ("rmd", "krmd", "neumann") for b in ("torch", "jax")]
+    ours = {name for cell in cells for name in stamp.contents(cell)} - {"bench/calibration.py"}
+    return stamp.of_files(
+        [*ours, *(f"tests/perf/{name}.py" for name in ("peers", "standalone_jax", "standalone_torch"))]
+    )
 
 
 def _version(package: str) -> str | None:
