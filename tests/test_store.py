@@ -256,7 +256,8 @@ class LargeTensor(_Guest):
 class LargeInJax(_Guest):
     def fail(self):
         import jax
-        jax.numpy.zeros(3 << 30, "uint8").block_until_ready()
+        with jax.ensure_compile_time_eval():  # the call is being traced
+            jax.numpy.zeros(3 << 30, "uint8").block_until_ready()
 
 @dataclass(frozen=True)
 class Fine(_Guest):

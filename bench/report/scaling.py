@@ -92,7 +92,7 @@ def _work(counted: str) -> float:
 
 def _marks(part: Frame) -> str:
     """Of the points that a line is fitted through."""
-    marked = int((part.flags != "").sum())
+    marked = int((part["flags"] != "").sum())  # DataFrame.flags is another thing
     return ", ".join([f"{marked} of {len(part)} times are marked"] * bool(marked) + ["stale"] * bool(part.stale.any()))
 
 
