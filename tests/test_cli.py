@@ -308,6 +308,10 @@ def test_one_cell_is_run_again_as_it_was(monkeypatch, capsys, tmp_path):
     assert "time B/A" not in told  # they are not timed
     assert "1 cells equal, 0 differ, 1 only in A, 0 only in B" in told
     assert "OMP_NUM_THREADS=2" in call(monkeypatch, capsys, "status", str(again))[1].replace("\n", "")
+    code, told, _ = call(monkeypatch, capsys, "compare", str(out), str(again), "--common")
+    assert code == 0
+    assert told.strip() == "1 cells equal, 0 differ, 1 only in A, 0 only in B"
+    assert call(monkeypatch, capsys, "compare", str(out), str(again))[0] == 1
     other = str(next((out / "records").glob("*T5*.json")))
     assert call(monkeypatch, capsys, "run", "--cell", other, "--out", str(again))[0] == 0
     assert "sweep cell: 2 cells, 0 missing" in call(monkeypatch, capsys, "status", str(again))[1]

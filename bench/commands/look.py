@@ -112,8 +112,11 @@ def claims(folders: tuple[Path, ...]) -> int:
 @click.argument("a", type=Path)
 @click.argument("b", type=Path)
 @click.option("--tolerance", type=click.FloatRange(0), default=0.0, help="Relative difference that a figure may have.")
-def compare_stores(a: Path, b: Path, tolerance: float) -> int:
-    """Hold the records of folder B against those of A; exit code 1 when a figure, a count or a plan differs.
+@click.option("--common", is_flag=True, help="Of the cells that both folders have; others are counted alone.")
+def compare_stores(a: Path, b: Path, tolerance: float, common: bool) -> int:
+    """Hold the records of folder B against those of A.
+
+    Exit code 1 when a figure, a count or a plan differs, or when only one of them has a cell.
 
     Where all of A is of one device and all of B of another, cells are matched whatever their device.
 
@@ -124,7 +127,7 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
         console.print(f"DIFFERS  {d.key}  {d.what}: {d.a} | {d.b}", markup=False)
     if found.devices:
         console.print("matched whatever the device: A {}, B {}; plans are not compared".format(*found.devices))
-    for name, keys in ((a, found.only_a), (b, found.only_b)):
+    for name, keys in () if common else ((a, found.only_a), (b, found.only_b)):
         for key in keys[:NAMED]:
             console.print(f"ONLY IN {name}  {key}", markup=False)
         if len(keys) > NAMED:
@@ -137,4 +140,4 @@ def compare_stores(a: Path, b: Path, tolerance: float) -> int:
     console.print(
         f"{found.equal} cells equal, {cells} differ, {len(found.only_a)} only in A, {len(found.only_b)} only in B"
     )
-    return 0 if found.same else 1
+    return 0 if found.same or (common and found.equal and not found.differences) else 1

@@ -20,7 +20,9 @@ def readme(file: Path) -> int:
     """
     from bench.report.readme import fill
 
-    write(file, fill(file.read_text(), file.parent))
+    text = fill(file.read_text(), file.parent)
+    write(file, text)
+    console.print(f"{text.count('<!-- table: ')} tables → {file}", markup=False)
     return 0
 
 
