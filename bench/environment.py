@@ -104,14 +104,14 @@ def threads(facts: dict[str, Any]) -> int:
 def told(facts: dict[str, Any]) -> str:
     """A description in one line: its fingerprint, and what that stands for."""
     gpu = facts.get("gpu")
-    threads = ", ".join(f"{name}={value}" for name, value in facts.get("threads", {}).items() if value)
+    given = ", ".join(f"{name}={value}" for name, value in facts.get("threads", {}).items() if value)
     packages = ", ".join(f"{name} {version}" for name, version in sorted(facts.get("packages", {}).items()))
     parts = (
         f"{facts['fingerprint']}: {facts['cpu']}, {facts['cores']} core(s) used, {facts['ram_gib']} GiB",
         f"{gpu['model']}, driver {gpu['driver']}" if gpu else "",
         facts.get("system"),
         f"governor {facts['governor']}" if facts.get("governor") else "",
-        threads,
+        given,
         facts.get("allocator"),
         f"Python {facts['python']}, {packages}",
     )

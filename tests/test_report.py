@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from bench import report
 from bench.account import account
 from bench.cell import Cell
-from bench.report import budget, figures, memory, scaling
-from bench.report.frame import certificates, frame
+from bench.report import figures, memory, scaling
+from bench.report.frame import certificates, frame, work
 from bench.report.table import DIGITS
 from bench.runner import Runner
 
@@ -251,10 +251,6 @@ def test_a_slope_through_whole_numbers_is_exact():
 def test_equal_budgets_are_drawn(records, tmp_path):
     report.write(records, tmp_path, "T", frozenset())
     assert len(list((tmp_path / "figures").glob("budget-quadratic-*.png"))) == 1
-    assert (
-        budget.calls({"step": {"call": 9, "linearise": 1, "pull": 1}, "inner": {"pull": 2}, "outer": {"call": 1}}) == 13
-    )
-    assert np.isnan(budget.calls(None))
 
 
 def test_stale_and_uncertified_rows_are_marked(records):
@@ -314,10 +310,11 @@ def test_nothing_is_drawn_twice_over(tmp_path, records):
     assert not (tmp_path / "tables" / "toy.csv").exists()
 
 
-def test_the_law_of_calls_counts_what_a_method_calls():
-    assert scaling._work("step: call 100; outer: linearise 1, pull 1; inner: linearise 1, pull 25") == 126
-    assert scaling._work("step: call 95, linearise 5, pull 5; embed: pull 1") == 105
-    assert np.isnan(scaling._work(""))
+def test_the_work_of_a_method_is_what_it_calls():
+    step = {"call": 95, "linearise": 5, "pull": 5}
+    assert work({"step": step, "inner": {"linearise": 1, "pull": 25}, "outer": {"linearise": 1}}) == 131
+    assert work({"step": step, "embed": {"pull": 1}}) == 105
+    assert np.isnan(work(None))
 
 
 def test_scaling_says_which_of_its_points_are_marked():

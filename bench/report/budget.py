@@ -6,40 +6,29 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from bench.record import Record
 from bench.report import style
 from bench.report.frame import Frame
 
 METHODS = ("krmd iterates", "neumann", "cg")
 ROUNDING = 1e-16  # a bias below it is drawn on it
 BUDGETS = {
-    "calls": ("calls, linearisations, pull-backs of Φ and ∇g (number)", "equal calls"),
+    "work": ("calls, linearisations, pull-backs of Φ and ∇g (number)", "equal calls"),
     "plan_bytes": ("planned memory (MiB)", "equal memory"),
     "median_s": ("median wall time (ms)", "equal time"),
 }
-SCALE = {"calls": 1.0, "plan_bytes": 1 / 2**20, "median_s": 1e3}
+SCALE = {"work": 1.0, "plan_bytes": 1 / 2**20, "median_s": 1e3}
 
 
-def calls(counts: dict[str, dict[str, int]] | None) -> float:
-    """Calls, linearisations and pull-backs of Φ and of ∇g; the outer loss and `embed` are the same for all."""
-    if counts is None:
-        return np.nan
-    return float(sum(n for f in ("step", "inner") for n in counts.get(f, {}).values()))
-
-
-def drawn(rows: Frame, records: list[Record]) -> Iterator[tuple[str, str, Figure]]:
+def drawn(rows: Frame) -> Iterator[tuple[str, str, Figure]]:
     """(stem, caption, figure) of every problem and machine where two methods have bias, time and plan."""
     if rows.empty or "exact_bias" not in rows:
         return
-    counted = {r.key: calls(r.result.counts) for r in records if r.result is not None}
     ok = rows[(rows.status == "ok") & rows.series.isin(METHODS) & (rows.K > 0)]
     ok = ok[ok.median_s.notna() & ok.exact_bias.notna()] if "median_s" in ok else ok.iloc[:0]
-    ok = ok.assign(calls=[counted.get(key, np.nan) for key in ok.record])
     keys = ["problem", "lam", "dtype", "device", "machine"]
     for (problem, lam, dtype, device, machine), group in ok.groupby(keys, sort=True):
         T = group.groupby("T").K.nunique().idxmax()

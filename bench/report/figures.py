@@ -37,7 +37,7 @@ class Picture:
 def every(rows: Frame, records: list[Record]) -> list[Picture]:
     """All figures that these records can fill."""
     with mpl.rc_context(style.RC):
-        return [*_landscape(records), *_per_problem(rows), *(Picture(*p) for p in budget.drawn(rows, records))]
+        return [*_landscape(records), *_per_problem(rows), *(Picture(*p) for p in budget.drawn(rows))]
 
 
 def write(pictures: list[Picture], folder: Path) -> list[Path]:

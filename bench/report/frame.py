@@ -154,6 +154,7 @@ def _row(r: Record, certified: Mapping[str, tuple[float | None, str]], stale: bo
         "law_bytes": _number(memory.law),
         "plan_bytes": _number(memory.plan),
         "resident_bytes": _number(memory.resident if cell.device == "cpu" else None),  # a GPU's arrays are not in it
+        "work": work(result.counts),
         "counted": calls(result.counts),
         "by_formula": calls(result.cost),
         **{f"metric_{name}": v for name, v in result.metrics.items()},
@@ -193,6 +194,13 @@ def series(cell: Cell) -> str:
         return f"{cell.method} {cell.method_options.get('stash', 'iterates')}"
     rest = [str(v) for k, v in cell.method_options.items() if k not in ("truncation", "chunk")]
     return " ".join([cell.method, *rest])
+
+
+def work(counts: dict[str, dict[str, int]] | None) -> float:
+    """Calls, linearisations, pull-backs and push-forwards of Φ and ∇g; f and `embed` are called alike by all."""
+    if counts is None:
+        return np.nan
+    return float(sum(n for f in ("step", "inner") for n in counts.get(f, {}).values()))
 
 
 def calls(counts: dict[str, dict[str, int]] | None) -> str:

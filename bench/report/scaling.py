@@ -71,7 +71,6 @@ def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
     ok = ok.assign(
         task=ok.problem.str.partition(" ")[0],
         train=[float(m[1]) if (m := re.search(r"train=(\d+)", p)) else np.nan for p in ok.problem],
-        work=[_work(c) for c in ok.counted],
     )
     keys = ["task", "series", "framework", "device", "dtype", "machine", "seed", "lam"]
     for axis in AXES:
@@ -82,12 +81,6 @@ def _sweeps(rows: Frame) -> Iterator[tuple[str, str, str, str, Frame]]:
                 held = dict(zip(keys + [a for a in AXES if a != axis], key))
                 fixed = ", ".join(f"{a} = {held[a]:g}" for a in AXES if a != axis and held[a] == held[a])
                 yield axis, f"{held['task']}: {fixed}, {held['dtype']}", held["series"], held["framework"], part
-
-
-def _work(counted: str) -> float:
-    """Calls, linearisations, pull-backs and push-forwards of Φ and ∇g together."""
-    told = re.findall(r"(?:step|inner): ([^;]*)", counted)
-    return float(sum(int(n) for n in re.findall(r"\d+", " ".join(told)))) if told else np.nan
 
 
 def _marks(part: Frame) -> str:
